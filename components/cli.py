@@ -1,0 +1,48 @@
+"""What the stage commands share: parameters from the command line, one sentence for bad input, exit statuses."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from inspo_core.config import Params, load_params
+from inspo_core.errors import InspoError
+
+EXIT_BAD_INPUT = 2
+
+
+def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every stage has: ``--params`` and ``--set``."""
+    parser = argparse.ArgumentParser(prog=f"python -m components.{stage}", description=description)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one parameter, e.g. train.alpha=0.2; may be repeated; a JSON object sets several",
+    )
+    return parser
+
+
+def params_of(arguments: argparse.Namespace) -> Params:
+    """The parameters that ``--params`` and ``--set`` name."""
+    return load_params(arguments.params, arguments.overrides)
+
+
+def seed_list(text: str) -> list[int]:
+    """Parse ``--seeds``: ``0,1,2`` or a JSON list."""
+    return [int(part) for part in text.strip("[] ").split(",")]
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; bad input ends in one sentence on standard error and exit status 2."""
+    try:
+        main()
+    except InspoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        os._exit(1)  # the reader of our output has gone; nothing is left to say

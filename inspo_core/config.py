@@ -1,0 +1,216 @@
+"""What to run: ``params.yaml``, typed. One section a stage, no defaults in code, an unknown key is an error."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspo_core.errors import InspoError
+
+Positive = Field(gt=0)
+NonNegative = Field(ge=0)
+Probability = Field(ge=0, le=1)
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: exact types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ExperimentConfig(Section):
+    name: str = Field(min_length=1)
+    datasets: list[str] = Field(min_length=1)
+    algorithms: list[Literal["inspo", "bc"]] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+
+
+class SourceConfig(Section):
+    """Where a dataset comes from: its foreign format, the game it was collected in, and the format's quirks."""
+
+    format: Literal["native", "alberdice"]
+    env: str
+    timeout_at: int | None = Field(default=None, gt=0)
+
+
+class IngestConfig(Section):
+    sources: dict[str, SourceConfig]
+
+
+class BehaviorConfig(Section):
+    hidden: list[int] = Field(min_length=1)
+    learning_rate: float = Positive
+    batch_size: int = Positive
+    steps: int = Positive
+    check_every: int = Positive
+    held_out: float = Field(gt=0, lt=1)
+
+
+class LoopConfig(Section):
+    """What every algorithm needs of the training loop."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    variant: str = Field(min_length=1)
+    iterations: int = Positive
+    evaluate_every: int = Positive
+    evaluate_episodes: int = Positive
+    checkpoint_every: int = Positive
+
+
+class BCConfig(Section):
+    """Behavior cloning: an iteration is ``policy_steps`` gradient steps on every agent's policy at once."""
+
+    hidden: list[int] = Field(min_length=1)
+    learning_rate: float = Positive
+    batch_size: int = Positive
+    policy_steps: int = Positive
+
+
+class InSPOConfig(BCConfig):
+    """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
+
+    update: Literal["sequential", "simultaneous"]
+    order: Literal["random", "fixed"]
+    behavior: Literal["joint", "product"]
+    importance: Literal["resample", "reweight", "none"]
+    q: Literal["local", "joint"]
+    alpha: float = Positive
+    alpha_schedule: Literal["fixed", "annealed", "tuned"]
+    alpha_final: float = Positive
+    target_kl: float = Positive
+    beta: float = NonNegative
+    beta_schedule: Literal["off", "constant", "annealed"]
+    anneal_fraction: float = Field(gt=0, le=1)
+    gamma: float = Field(gt=0, lt=1)
+    pool_size: int = Positive
+    critic_steps: int = Positive
+    refit_steps: int = NonNegative
+    target_rate: float = Field(gt=0, le=1)
+    ratio_clip: float = Positive
+    weight_clip: float = Positive
+    support_threshold: float = Field(ge=0, lt=1)
+    reward_scale: Literal["max_abs", "none"]
+
+
+class TrainConfig(LoopConfig, InSPOConfig):
+    """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
+
+
+class EvaluateConfig(Section):
+    episodes: int = Positive
+    seed: int = NonNegative
+
+
+class ReportConfig(Section):
+    confidence: float = Field(gt=0, lt=1)
+    bootstrap: int = Positive
+
+
+class Params(Section):
+    experiment: ExperimentConfig
+    ingest: IngestConfig
+    behavior: BehaviorConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+
+
+ALGORITHM_CONFIGS: dict[str, type[Section]] = {"inspo": InSPOConfig, "bc": BCConfig}
+
+
+def algorithm_config(algorithm: str, train: TrainConfig) -> Section:
+    """The part of the ``train`` section that ``algorithm`` reads."""
+    return _narrow(train, ALGORITHM_CONFIGS[algorithm])
+
+
+def loop_config(train: TrainConfig) -> LoopConfig:
+    """The part of the ``train`` section that the loop reads, whatever the algorithm."""
+    return _narrow(train, LoopConfig)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _narrow(train: TrainConfig, section: type[S]) -> S:
+    return section(**{name: getattr(train, name) for name in section.model_fields})
+
+
+def load_params(path: Path, overrides: list[str] = []) -> Params:
+    """Read ``params.yaml`` and apply overrides.
+
+    An override is ``section.key=value`` (the value is YAML) or a JSON object ``{"section.key": value, ...}``,
+    which is how Kubeflow hands over a dictionary.
+
+    Raises InspoError: unreadable file, bad YAML, unknown key, value of the wrong type or out of range.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InspoError(f"cannot read the parameters {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InspoError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
+    for key, value in _parse_overrides(overrides):
+        _set(values, key, value, path)
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InspoError(_explain(error, path)) from error
+
+
+def _parse_overrides(overrides: list[str]) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for override in overrides:
+        try:
+            if override.lstrip().startswith("{"):
+                pairs += json.loads(override).items()
+            else:
+                key, equals, value = override.partition("=")
+                if not equals:
+                    raise ValueError("there is no '='")
+                pairs.append((key.strip(), yaml.safe_load(value)))
+        except (ValueError, yaml.YAMLError) as error:
+            raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {error}") from error
+    return pairs
+
+
+def _set(values: dict, dotted: str, value: Any, path: Path) -> None:
+    *parents, last = dotted.split(".")
+    place = values
+    for name in parents:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise InspoError(f"--set {dotted}: there is no such parameter in {path}{_neighbour(last, place or values)}")
+    place[last] = value
+
+
+def _neighbour(name: str, place: Any) -> str:
+    close = difflib.get_close_matches(name, [str(key) for key in place], n=3) if isinstance(place, dict) else []
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    sentences = []
+    for found in error.errors():
+        name = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            known = _known_keys(found["loc"][:-1])
+            close = _neighbour(str(found["loc"][-1]), dict.fromkeys(known))
+            sentences.append(f"unknown parameter {name}{close or '; known here: ' + ', '.join(known)}")
+        elif found["type"] == "missing":
+            sentences.append(f"parameter {name} is missing")
+        else:
+            sentences.append(f"parameter {name} is {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}")
+    return f"{path}: " + "; ".join(sentences)
+
+
+def _known_keys(location: tuple) -> list[str]:
+    section: Any = Params
+    for part in location:
+        field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else SourceConfig
+    return list(getattr(section, "model_fields", {}))

@@ -1,0 +1,81 @@
+"""Writing files so that nothing half-written is ever seen: write aside, then rename."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from inspo_core.errors import InspoError
+
+
+def canonical_json(value: Any) -> str:
+    """JSON whose bytes depend on the value alone: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise."""
+    with _aside(path) as aside:
+        yield aside
+        with open(aside, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(aside, path)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory beside ``path``; put it in the place of ``path`` when the block ends well.
+
+    An earlier ``path`` stays untouched until then.
+    """
+    with _aside(path) as aside:
+        aside.mkdir()
+        yield aside
+        retired = path.with_name(f".{path.name}.old-{os.getpid()}")
+        if path.exists():
+            os.replace(path, retired)
+        os.replace(aside, path)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    aside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(aside)
+        yield aside
+    except OSError as error:
+        raise InspoError(
+            f"cannot write {path}: {error.strerror or error}; free space there, make it writable, or choose another place"
+        ) from error
+    finally:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory tree; a path that is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with sorted keys, whole or not at all."""
+    with atomic_file(path) as aside:
+        aside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is an :class:`InspoError` that names it."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InspoError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
+    except ValueError as error:
+        raise InspoError(f"{path} is not valid JSON ({error}); make it anew with the stage that writes it") from error
