@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 def stream_seed(seed: int, name: str) -> int:
     """A 63-bit seed that depends on the run's ``seed`` and the stream's ``name`` only."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
@@ -21,8 +20,8 @@ def numpy_stream(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(stream_seed(seed, name)))
 
 
-def torch_stream(seed: int, name: str) -> "torch.Generator":
-    """The CPU torch generator of the stream ``name``; drawing on the CPU gives the same numbers on every device."""
+def torch_stream(seed: int, name: str, device: str = "cpu") -> "torch.Generator":
+    """The torch generator of the stream ``name``, on the device where its numbers are used."""
     import torch  # the games and the data need only NumPy, and torch takes a second to import
 
-    return torch.Generator().manual_seed(stream_seed(seed, name))
+    return torch.Generator(device).manual_seed(stream_seed(seed, name))
