@@ -1,10 +1,11 @@
 """Networks of all agents as one batched computation, and the policy that acts.
 
-Shapes: N agents, B batch, A actions, O observation size, P parameters of one agent's network.
+Shapes: N agents, B batch, A actions, O observation size, P parameters of all networks together.
 """
 
 import json
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,40 +21,34 @@ IMPOSSIBLE = -1e9
 
 
 class StackedMLP:
-    """N perceptrons (ReLU) of one shape whose parameters are the rows of one flat tensor.
+    """N perceptrons (ReLU) of one shape, evaluated together by one batched matrix product a layer.
 
-    All networks are evaluated by one batched matrix product a layer; one network alone can be evaluated and trained, as the
-    sequential update needs. Gradients are accumulated into ``gradients``, laid out as ``parameters``.
+    One network alone can be evaluated and trained too, as the sequential update needs. All parameters lie in the flat tensor
+    ``parameters``, all gradients in ``gradients``.
     """
 
     def __init__(self, n: int, sizes: list[int], generator: torch.Generator, device: str):
         """``sizes``: widths from input to output. Initial values are uniform in +-1/sqrt(fan in)."""
-        self.sizes = sizes
-        shapes = list(pairwise(sizes))
-        self.parameters = torch.empty(n, sum((i + 1) * o for i, o in shapes), device=device)  # (N, P)
+        self.n, self.sizes = n, sizes
+        self._shapes = [shape for i, o in pairwise(sizes) for shape in ((n, i, o), (n, 1, o))]
+        self.parameters = torch.empty(sum(math.prod(shape) for shape in self._shapes), device=device)  # (P,)
         self.gradients = torch.zeros_like(self.parameters)
-        start = 0
-        for fan_in, fan_out in shapes:
-            end = start + (fan_in + 1) * fan_out
-            bound = 1 / math.sqrt(fan_in)
-            self.parameters[:, start:end].uniform_(-bound, bound, generator=generator)
-            start = end
+        for index, block in enumerate(self._blocks(self.parameters)):
+            bound = 1 / math.sqrt(sizes[index // 2])
+            block.uniform_(-bound, bound, generator=generator)
         self._all = self._leaves(slice(None))
-        self._one = [self._leaves(i) for i in range(n)]
+        self.rows = [self._leaves(i) for i in range(n)]
 
-    def _leaves(self, agents: slice | int) -> list[tuple[Tensor, Tensor]]:
+    def _blocks(self, flat: Tensor) -> list[Tensor]:
+        pieces = flat.split([math.prod(shape) for shape in self._shapes])
+        return [piece.view(shape) for piece, shape in zip(pieces, self._shapes)]
+
+    def _leaves(self, agents: slice | int) -> list[Tensor]:
         # Leaf views with gradient views: autograd writes into the flat gradient, and no slicing enters the graph.
-        layers, start = [], 0
-        for fan_in, fan_out in pairwise(self.sizes):
-            layer = []
-            for rows in (fan_in, 1):
-                end = start + rows * fan_out
-                leaf = self.parameters[agents, start:end].unflatten(-1, (rows, fan_out)).detach().requires_grad_()
-                leaf.grad = self.gradients[agents, start:end].unflatten(-1, (rows, fan_out))
-                layer.append(leaf)
-                start = end
-            layers.append(tuple(layer))
-        return layers
+        leaves = [block[agents].detach().requires_grad_() for block in self._blocks(self.parameters)]
+        for leaf, gradient in zip(leaves, self._blocks(self.gradients)):
+            leaf.grad = gradient[agents]
+        return leaves
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, B, in) -> (N, B, out), every network on its own inputs."""
@@ -61,31 +56,27 @@ class StackedMLP:
 
     def one(self, agent: int, inputs: Tensor) -> Tensor:
         """(B, in) -> (B, out) of one agent's network."""
-        return _forward(self._one[agent], inputs, torch.addmm)
+        return _forward(self.rows[agent], inputs, torch.addmm)
 
 
-def _forward(layers: list[tuple[Tensor, Tensor]], x: Tensor, affine) -> Tensor:
-    for index, (weight, bias) in enumerate(layers):
-        x = affine(bias, x if index == 0 else x.relu(), weight)
+def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
+    for layer in range(0, len(leaves), 2):
+        x = affine(leaves[layer + 1], x if layer == 0 else x.relu(), leaves[layer])
     return x
 
 
 class RowOptimizers:
-    """One Adam a row of a :class:`StackedMLP`, so that an agent can be trained while the others rest."""
+    """One Adam for each network of a :class:`StackedMLP`, so that an agent can be trained while the others rest."""
 
     def __init__(self, network: StackedMLP, learning_rate: float):
-        self.gradients = network.gradients
-        self._adams = []
-        for parameters, gradients in zip(network.parameters, network.gradients):
-            parameters.grad = gradients
-            self._adams.append(torch.optim.Adam([parameters], lr=learning_rate, fused=True))
+        self._gradients = network.gradients
+        self._adams = [torch.optim.Adam(row, lr=learning_rate, fused=True) for row in network.rows]
 
     def step(self, loss: Tensor, agent: int | None = None) -> None:
         """Descend ``loss``: every network's step, or only ``agent``'s, whose parameters alone the loss then depends on."""
-        chosen = slice(None) if agent is None else slice(agent, agent + 1)
-        self.gradients[chosen].zero_()
+        self._gradients.zero_()
         loss.backward()
-        for adam in self._adams[chosen]:
+        for adam in self._adams if agent is None else [self._adams[agent]]:
             adam.step()
 
     def state_dict(self) -> list[dict]:
@@ -140,8 +131,7 @@ class Policy:
 
     def save(self, directory: Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` (architecture) into ``directory``."""
-        n_agents = len(self.network.parameters)
-        write_json(directory / "policy.json", {"n_agents": n_agents, "sizes": self.network.sizes})
+        write_json(directory / "policy.json", {"n_agents": self.network.n, "sizes": self.network.sizes})
         tensors = {
             "parameters": self.network.parameters,
             "mean": self.standardizer.mean,
