@@ -1,0 +1,1 @@
+"""Behavior: models of the policies that collected a dataset."""

@@ -1,0 +1,1 @@
+"""Evaluate: episodes of trained policies in their game."""

@@ -1,0 +1,31 @@
+"""The evaluate stage as a Kubeflow component."""
+
+from typing import Any, Dict, List
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.container_component
+def evaluate(
+    dataset: str,
+    algorithm: str,
+    policies: dsl.Input[dsl.Model],
+    seeds: List[int],
+    overrides: Dict[str, Any],
+    evaluations: dsl.Output[dsl.Metrics],
+):
+    """Play episodes with every seed's policy; ``evaluations`` holds the results as <dataset>/<algorithm>/seed_<k>."""
+    return dsl.ContainerSpec(
+        image=IMAGE,
+        command=["python", "-m", "components.evaluate"],
+        args=[
+            "--dataset", dataset,
+            "--algorithm", algorithm,
+            "--train", f"{policies.path}/{dataset}/{algorithm}",
+            "--seeds", seeds,
+            "--out", f"{evaluations.path}/{dataset}/{algorithm}",
+            "--set", overrides,
+        ],
+    )  # fmt: skip

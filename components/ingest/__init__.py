@@ -1,0 +1,1 @@
+"""Ingest: raw files of a dataset to validated episodes in the native format."""

@@ -1,0 +1,1 @@
+"""Train: one policy a seed from a dataset and its behavior models."""
