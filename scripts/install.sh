@@ -13,8 +13,8 @@ if [ -n "$wheels" ]; then export UV_FIND_LINKS=${wheels// /,}; fi
 install() { uv pip install --compile-bytecode --constraint constraints.txt "$@"; }
 
 # PyTorch goes first and alone: resolved with the rest, it would come from PyPI with gigabytes of CUDA libraries.
-if [ "$backend" = cpu ] && [ -n "$wheels" ] && install "torch==$torch+cpu"; then
-    echo "PyTorch $torch: CPU build from $wheels"
+if [ "$backend" = cpu ] && [ -n "$wheels" ] && install --dry-run "torch==$torch+cpu" >/dev/null 2>&1; then
+    install "torch==$torch+cpu"
 else
     install --torch-backend "$backend" "torch==$torch"
 fi
