@@ -1,0 +1,160 @@
+"""Collecting what the evaluate and train stages left, for the experiment that ``params.yaml`` names and nothing else."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inspo_core.config import Params
+from inspo_core.errors import InspoError
+from inspo_core.evaluation import read_metrics
+from inspo_core.files import read_json
+from inspo_core.statistics import Estimate, estimate
+
+METRICS = ("return_greedy", "return_sampled", "success_greedy", "success_sampled")
+CURVE_PREFIX = "evaluation/"
+POOLED = "all"  # dataset column of a row that pools every dataset
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One algorithm on one dataset, all seeds."""
+
+    dataset: str
+    algorithm: str
+    variant: str
+    values: dict[str, np.ndarray]  # metric -> (S,), of the last policy, in the order of Results.seeds
+    curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value
+
+    def curve(self, metric: str) -> tuple[list[int], np.ndarray]:
+        """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T)."""
+        steps = sorted(set.intersection(*(set(curve) for curve in self.curves)))
+        return steps, np.array([[curve[step][metric] for step in steps] for curve in self.curves])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the summary."""
+
+    dataset: str
+    algorithm: str
+    variant: str
+    metric: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Results:
+    """An experiment's evaluations: one cell for each of its datasets and algorithms, in their order in ``params.yaml``."""
+
+    cells: list[Cell]
+    seeds: list[int]
+    episodes: int  # a policy and mode
+    confidence: float
+    resamples: int
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(cell.dataset for cell in self.cells))
+
+    @property
+    def algorithms(self) -> list[str]:
+        return list(dict.fromkeys(cell.algorithm for cell in self.cells))
+
+    def estimate(self, *strata: np.ndarray) -> Estimate:
+        """Estimate with the experiment's confidence and number of resamples."""
+        return estimate(strata, self.confidence, self.resamples)
+
+    def summary(self) -> list[Row]:
+        """Every cell's metrics, then the success rates pooled over datasets, with each dataset as a stratum.
+
+        Returns are not pooled: the games pay in different units.
+        """
+        rows = [
+            Row(cell.dataset, cell.algorithm, cell.variant, metric, self.estimate(cell.values[metric]))
+            for cell in self.cells
+            for metric in METRICS
+        ]
+        if len(self.datasets) > 1:
+            for algorithm in self.algorithms:
+                cells = [cell for cell in self.cells if cell.algorithm == algorithm]
+                variant = "+".join(sorted({cell.variant for cell in cells}))
+                for metric in METRICS:
+                    if metric.startswith("success"):
+                        pooled = self.estimate(*(cell.values[metric] for cell in cells))
+                        rows.append(Row(POOLED, algorithm, variant, metric, pooled))
+        return rows
+
+
+def read_results(evaluations: Path, trainings: Path, params: Params) -> Results:
+    """Read ``evaluations/<dataset>/<algorithm>/seed_<k>`` and the same folders of ``trainings``.
+
+    Folders that are not of ``params.experiment`` are ignored.
+
+    Raises InspoError: a missing or damaged evaluation or training log, an evaluation of another training than the one that is
+    there, or evaluations that do not belong together (variant, number or seed of the episodes).
+    """
+    experiment = params.experiment
+    cells, configs = [], {}
+    for dataset in experiment.datasets:
+        for algorithm in experiment.algorithms:
+            runs, curves, variants = [], [], {}
+            for seed in experiment.seeds:
+                place = Path(dataset) / algorithm / f"seed_{seed}"
+                runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, algorithm, seed)))
+                curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, algorithm, seed)))
+                run = _read_lineage(evaluations / place, trainings / place)
+                variants[run["variant"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
+            _agree(variants, "variant")
+            values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
+            cells.append(Cell(dataset, algorithm, next(iter(variants)), values, curves))
+    _agree(configs, "evaluate parameters")
+    episodes = json.loads(next(iter(configs)))["episodes"]
+    return Results(cells, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
+
+
+def _existing(path: Path, stage: str, dataset: str, algorithm: str, seed: int) -> Path:
+    if not path.is_file():
+        raise InspoError(
+            f"{path} is missing: dataset {dataset}, algorithm {algorithm}, seed {seed} of params.experiment has no result of the "
+            f"{stage} stage; run that stage, or take it out of experiment"
+        )
+    return path
+
+
+def _read_lineage(evaluation: Path, training: Path) -> dict:
+    run, trained = read_json(evaluation / "run.json"), read_json(training / "run.json")
+    for field in ("variant", "config", "train_fingerprint"):
+        if field not in run:
+            raise InspoError(f"{evaluation / 'run.json'} has no {field}; run the evaluate stage again")
+    if run["train_fingerprint"] != trained.get("fingerprint"):
+        raise InspoError(
+            f"{evaluation} evaluates training {run['train_fingerprint']}, but {training} holds training {trained.get('fingerprint')}; "
+            "run the evaluate stage again"
+        )
+    return run
+
+
+def _agree(found: dict[str, Path], what: str) -> None:
+    if len(found) > 1:
+        (one, there), (other, elsewhere) = list(found.items())[:2]
+        raise InspoError(f"{there} and {elsewhere} were made with different {what}: {one} and {other}; run the evaluate stage again")
+
+
+def _read_curve(path: Path) -> dict[int, dict[str, float]]:
+    """The evaluated iterations of a training log; a resumed run may have logged one twice, the later line counts."""
+    curve = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            if CURVE_PREFIX + METRICS[0] not in entry:
+                continue
+            point = {metric: float(entry[CURVE_PREFIX + metric]) for metric in METRICS}
+            curve[int(entry["step"])] = point
+        except (ValueError, KeyError, TypeError) as error:
+            raise InspoError(f"{path}, line {number}, is not a line of metrics ({error!r}); run the train stage again") from error
+        if not all(math.isfinite(value) for value in point.values()):
+            raise InspoError(f"{path}, line {number}: an evaluation is not finite: {point}; the training diverged")
+    return curve

@@ -1,0 +1,99 @@
+"""Numbers over seeds: mean, spread, interquartile mean and its bootstrap interval.
+
+Interquartile mean with a stratified percentile bootstrap as point and interval estimate follows Agarwal et al., "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264). docs/statistics.md says what the
+interval covers, and what it does not, with few seeds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from inspo_core.errors import InspoError
+from inspo_core.rng import numpy_stream
+
+CHUNK = 2_000_000  # values resampled at once: 16 MB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric over independent runs.
+
+    ``std`` (sample standard deviation), ``low`` and ``high`` (ends of the interval of the IQM) are None where they do
+    not exist: with a single run, and ``std`` also over several strata, where it would mix tasks with seeds.
+    """
+
+    mean: float
+    std: float | None
+    iqm: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Arithmetic mean over the last axis, never outside the values: the mean of one number repeated is that number."""
+    return np.clip(np.mean(values, axis=-1), np.min(values, axis=-1), np.max(values, axis=-1))
+
+
+def std(values: np.ndarray) -> float | None:
+    """Sample standard deviation (divisor S - 1) of ``values`` (S,); None for a single value."""
+    return float(np.std(values - values[0], ddof=1)) if len(values) > 1 else None
+
+
+def iqm(values: np.ndarray) -> np.ndarray:
+    """Interquartile mean over the last axis: mean of what is left after floor(S/4) values are cut at either end.
+
+    With S < 4 nothing is cut and it is the mean; with S = 5 it is the mean of the middle three.
+    """
+    cut = values.shape[-1] // 4
+    return mean(np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut])
+
+
+def bootstrap(
+    strata: Sequence[np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Distribution (``resamples``,) of ``statistic`` under resampling with replacement inside each stratum.
+
+    ``strata`` holds one array (S,) of independent values a task; ``statistic`` reduces the last axis of the pooled values.
+    """
+    total = sum(len(values) for values in strata)
+    step = max(1, CHUNK // total)
+    parts = []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = [np.asarray(values)[rng.integers(len(values), size=(rows, len(values)))] for values in strata]
+        parts.append(statistic(np.concatenate(drawn, axis=1)))
+    return np.concatenate(parts)
+
+
+def estimate(strata: Sequence[np.ndarray], confidence: float, resamples: int) -> Estimate:
+    """Estimate a metric from the values (S,) of independent runs, one array a stratum (task, dataset).
+
+    The interval is the percentile bootstrap's, from ``resamples`` resamples of one fixed stream: the same values give the
+    same bytes. Every stratum needs the same number of runs, so that each weighs the same in the pooled IQM.
+
+    Raises InspoError: no values, strata of different sizes, a value that is not finite.
+    """
+    sizes = {len(values) for values in strata}
+    if len(sizes) != 1 or 0 in sizes:
+        raise InspoError(f"an estimate needs the same number of runs, at least one, of every task; found {sorted(sizes)}")
+    pooled = np.concatenate([np.asarray(values, dtype=np.float64) for values in strata])
+    if not np.isfinite(pooled).all():
+        raise InspoError(f"an estimate needs finite values; found {pooled[~np.isfinite(pooled)][0]}")
+    seeds = sizes.pop()
+    low = high = None
+    if seeds > 1:
+        distribution = bootstrap(strata, iqm, resamples, numpy_stream(0, "bootstrap"))
+        tail = (1 - confidence) / 2
+        low, high = (float(end) for end in np.quantile(distribution, [tail, 1 - tail]))
+    spread = std(pooled) if len(strata) == 1 else None
+    return Estimate(float(mean(pooled)), spread, float(iqm(pooled)), low, high, seeds)

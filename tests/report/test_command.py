@@ -1,0 +1,87 @@
+"""``python -m components.report``, as it is run."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspo_core.report import read_results, write_report
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [
+    "curves.csv",
+    "figures/curves_greedy.png",
+    "figures/curves_greedy.svg",
+    "figures/curves_sampled.png",
+    "figures/curves_sampled.svg",
+    "figures/returns.png",
+    "figures/returns.svg",
+    "metrics.json",
+    "results.csv",
+    "summary.csv",
+    "table.md",
+]
+
+
+def report(tree, **environment: str) -> subprocess.CompletedProcess:
+    overrides = {**{f"experiment.{key}": value for key, value in tree.experiment.items()}, "report.bootstrap": 500}
+    return subprocess.run(
+        [sys.executable, "-m", "components.report", "--evaluations", tree.evaluations, "--trainings", tree.trainings, "--out", tree.out]
+        + ["--params", ROOT / "params.yaml", "--set", json.dumps(overrides)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tree.root}/mlflow.db", **environment},
+        cwd=tree.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_report_is_whole_and_the_same_in_every_process(tree):
+    done = report(tree, PYTHONHASHSEED="1", COLUMNS="20")
+    assert done.returncode == 0, done.stderr
+    assert "20.000 [20.000, 20.000]" in done.stdout
+    assert "mlflow ui --backend-store-uri" in done.stdout
+    first = hashes(tree.out)
+    assert sorted(first) == FILES
+    shutil.rmtree(tree.out)
+    assert report(tree, PYTHONHASHSEED="2").returncode == 0
+    assert hashes(tree.out) == first
+
+
+def test_missing_evaluation_ends_in_one_sentence_and_keeps_the_earlier_report(tree):
+    write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.out)
+    before = hashes(tree.out)
+    shutil.rmtree(tree.evaluations / "xor_c" / "bc" / "seed_3")
+    done = report(tree)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "dataset xor_c, algorithm bc, seed 3" in done.stderr
+    assert hashes(tree.out) == before
+
+
+def test_a_failure_while_writing_keeps_the_earlier_report(tree, monkeypatch):
+    results = read_results(tree.evaluations, tree.trainings, tree.params())
+    write_report(results, tree.out)
+    (tree.out / "stale.txt").write_text("of an earlier version")
+    before = hashes(tree.out)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("inspo_core.report.figures.write_figures", full)
+    with pytest.raises(Exception, match="No space left on device"):
+        write_report(results, tree.out)
+    assert hashes(tree.out) == before
+    monkeypatch.undo()
+    write_report(results, tree.out)
+    assert sorted(hashes(tree.out)) == FILES
+    assert [path.name for path in tree.root.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,119 @@
+"""Collecting results: the experiment that is asked for, nothing else, nothing missing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from inspo_core.errors import InspoError
+from inspo_core.files import read_json, write_json
+from inspo_core.report import read_results
+
+
+def read(tree, **experiment):
+    return read_results(tree.evaluations, tree.trainings, tree.params(**experiment))
+
+
+def test_values_are_those_of_the_last_policy_in_the_order_of_the_parameters(tree):
+    results = read(tree, datasets=["mne_imbalanced", "xor_c"], seeds=[4, 0, 2])
+    assert [(cell.dataset, cell.algorithm) for cell in results.cells] == [
+        ("mne_imbalanced", "inspo"),
+        ("mne_imbalanced", "bc"),
+        ("xor_c", "inspo"),
+        ("xor_c", "bc"),
+    ]
+    expected = [
+        read_json(tree.evaluations / "mne_imbalanced" / "bc" / f"seed_{seed}" / "metrics.json")["return_sampled"] for seed in (4, 0, 2)
+    ]
+    assert results.cells[1].values["return_sampled"].tolist() == expected
+    assert results.episodes == 100
+
+
+def test_the_best_over_training_is_not_the_result(tree):
+    """A run that was at 5 half-way and ended at its evaluation's value is reported with the latter."""
+    log = tree.trainings / "xor_c" / "inspo" / "seed_0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line["step"] == 30:
+            line["evaluation/return_greedy"] = 5.0
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = read(tree)
+    steps, values = results.cells[0].curve("return_greedy")
+    assert values.max() == 5.0 and steps == [10, 20, 30, 40, 50, 60]
+    assert max(row.estimate.mean for row in results.summary() if row.dataset == "xor_c") <= 1.0
+
+
+def test_stale_folders_are_ignored(tree):
+    before = read(tree).summary()
+    tree.add("xor_c", "bc", seed=9, variant="old", episodes=7)
+    shutil.copytree(tree.evaluations / "xor_c", tree.evaluations / "xor_z")
+    shutil.copytree(tree.evaluations / "xor_c" / "bc", tree.evaluations / "xor_c" / "iql")
+    assert read(tree).summary() == before
+
+
+@pytest.mark.parametrize("part", ["evaluations", "trainings"])
+def test_a_missing_run_is_named(tree, part):
+    shutil.rmtree(getattr(tree, part) / "mne_imbalanced" / "bc" / "seed_3")
+    with pytest.raises(InspoError, match=r"mne_imbalanced/bc/seed_3.* dataset mne_imbalanced, algorithm bc, seed 3 "):
+        read(tree)
+    assert len(read(tree, seeds=[0, 1]).cells) == 6  # it is not asked for here
+
+
+def test_the_evaluation_of_an_earlier_training_is_refused(tree):
+    path = tree.trainings / "xor_c" / "bc" / "seed_1" / "run.json"
+    write_json(path, {**read_json(path), "fingerprint": "trained-again"})
+    with pytest.raises(InspoError, match=r"xor_c/bc/seed_1 evaluates training xor_c-bc-1, but .* holds training trained-again"):
+        read(tree)
+
+
+@pytest.mark.parametrize(("change", "what"), [({"variant": "product"}, "variant"), ({"episodes": 50}, "evaluate parameters")])
+def test_runs_that_do_not_belong_together_are_refused(tree, change, what):
+    tree.add("bridge_mixed", "inspo", seed=2, **change)
+    with pytest.raises(InspoError, match=f"bridge_mixed/inspo/seed_.* different {what}"):
+        read(tree)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"step": 60, "evaluation/return_greedy": 1', "line 61, is not a line of metrics"),
+        ('{"step": 60, "evaluation/return_greedy": 1.0}', "line 61, is not a line of metrics"),
+        ("[]]", "line 61, is not a line of metrics"),
+        ("7", "line 61, is not a line of metrics"),
+    ],
+)
+def test_a_damaged_log_is_named(tree, line, message):
+    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InspoError, match=rf"xor_c/bc/seed_0/metrics.jsonl, {message}"):
+        read(tree)
+
+
+def test_an_evaluation_that_is_not_finite_is_named(tree):
+    log = tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps(line | {"evaluation/success_sampled": float("nan")}) + "\n" for line in lines))
+    with pytest.raises(InspoError, match=r"metrics.jsonl, line 10: an evaluation is not finite"):
+        read(tree)
+
+
+def test_curves_meet_at_the_iterations_that_every_seed_has(tree):
+    log = tree.trainings / "xor_c" / "bc" / "seed_4" / "metrics.jsonl"
+    log.write_text("\n".join(log.read_text().splitlines()[:40]) + "\n")
+    cell = read(tree).cells[1]
+    steps, values = cell.curve("return_greedy")
+    assert steps == [10, 20, 30, 40] and values.shape == (5, 4)
+
+
+def test_pooling_over_datasets(tree):
+    results = read(tree)
+    pooled = [row for row in results.summary() if row.dataset == "all"]
+    assert {(row.algorithm, row.metric) for row in pooled} == {
+        (algorithm, f"success_{mode}") for algorithm in ("inspo", "bc") for mode in ("greedy", "sampled")
+    }
+    bc = np.concatenate([cell.values["success_greedy"] for cell in results.cells if cell.algorithm == "bc"])
+    found = next(row.estimate for row in pooled if (row.algorithm, row.metric) == ("bc", "success_greedy"))
+    assert found.mean == pytest.approx(bc.mean())
+    assert found.iqm == pytest.approx(np.sort(bc)[3:12].mean())
+    assert [row for row in read(tree, datasets=["xor_c"]).summary() if row.dataset == "all"] == []
