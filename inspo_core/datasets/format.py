@@ -16,7 +16,7 @@ import numpy as np
 
 from inspo_core.datasets.validation import validate
 from inspo_core.errors import InspoError
-from inspo_core.files import atomic_directory, read_json, write_json
+from inspo_core.files import atomic_directory, canonical_json, read_json, write_json
 from inspo_core.fingerprint import file_hash
 
 SCHEMA_VERSION = 1
@@ -145,6 +145,14 @@ def read_dataset(directory: Path, *, verify: bool = True) -> EpisodeDataset:
             if meta[key] != getattr(dataset, key):
                 raise InspoError(f"{meta_path}: {key} is {meta[key]}, the arrays hold {getattr(dataset, key)}; write the dataset anew")
     return dataset
+
+
+def content_hash(directory: Path) -> str:
+    """The hash of what the dataset at ``directory`` holds, whatever its name and provenance; made of the recorded file hashes."""
+    meta_path = directory / META
+    meta = read_json(meta_path)
+    _check_meta(meta, meta_path)
+    return hashlib.sha256(canonical_json({key: meta[key] for key in ("env", "n_actions", "files")}).encode()).hexdigest()
 
 
 def _check_meta(meta: Any, path: Path) -> None:

@@ -1,0 +1,145 @@
+"""The sample datasets, made from nothing: ``python -m inspo_core.datasets.build --out data``.
+
+The same code gives the same bytes, and ``data.dvc`` records their hashes. docs/datasets.md describes every set.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from inspo_core.datasets.format import EpisodeDataset, write_dataset
+from inspo_core.datasets.record import concatenate, record
+from inspo_core.envs import Observation, bridge, make_env
+from inspo_core.errors import InspoError
+from inspo_core.rng import numpy_stream
+
+SEED = 0
+A, B = 0, 1
+XOR_TRANSITIONS = 480  # divides evenly among 1, 2, 3 and 4 joint actions
+MNE_SHARES = {0: 0.80, 1: 0.15, 2: 0.05}  # each agent's, imbalanced data
+BRIDGE_EPISODES = 500
+
+
+def matrix_set(name: str, game: str, counts: Mapping[tuple[int, ...], int], description: str) -> EpisodeDataset:
+    """One episode of one step a joint action; ``counts`` says how often each occurs, the order is shuffled."""
+    played = np.repeat(np.array(list(counts)), list(counts.values()), axis=0)
+    order = np.argsort(numpy_stream(SEED, f"data/{name}").random(len(played)), kind="stable")
+    return record(name, make_env(game), lambda _: played[order], len(played), _provenance(description))
+
+
+def xor_set(name: str, joint_actions: list[tuple[int, int]]) -> EpisodeDataset:
+    """Equal shares of ``joint_actions``."""
+    counts = dict.fromkeys(joint_actions, XOR_TRANSITIONS // len(joint_actions))
+    seen = ", ".join("AB"[one] + "AB"[two] for one, two in joint_actions)
+    return matrix_set(name, "xor", counts, f"{XOR_TRANSITIONS} plays of XOR, equal shares of the joint actions {seen}")
+
+
+def mne_balanced() -> EpisodeDataset:
+    """100 plays of each of the 9 joint actions."""
+    counts = {(one, two): 100 for one in range(3) for two in range(3)}
+    return matrix_set("mne_balanced", "mne", counts, "900 plays of M-NE, 100 of each joint action")
+
+
+def mne_imbalanced() -> EpisodeDataset:
+    """4000 plays in the exact shares of two independent agents that mostly play the worst equilibrium."""
+    counts = {(one, two): round(4000 * MNE_SHARES[one] * MNE_SHARES[two]) for one in range(3) for two in range(3)}
+    text = "4000 plays of M-NE in exact product shares: each agent plays actions 0, 1, 2 with shares .80, .15, .05"
+    return matrix_set("mne_imbalanced", "mne", counts, text)
+
+
+def bridge_optimal() -> EpisodeDataset:
+    """Episodes of a joint policy that picks uniformly among the joint actions that bring both agents home soonest."""
+    shortest = shortest_joint_actions()
+    generator = numpy_stream(SEED, "data/bridge_optimal")
+
+    def choose(seen: Observation) -> np.ndarray:
+        one, two = seen.states[:, [0, 4]].astype(np.int64).T * bridge.COLUMNS + seen.states[:, [1, 5]].astype(np.int64).T
+        return np.stack(np.divmod(_uniform_choice(shortest[one, two], generator), len(bridge.MOVES)), axis=1)
+
+    text = f"{BRIDGE_EPISODES} episodes of Bridge; uniform among the joint actions that minimise the sum of both agents' arrival times"
+    return record("bridge_optimal", make_env("bridge"), choose, BRIDGE_EPISODES, _provenance(text))
+
+
+def bridge_mixed() -> EpisodeDataset:
+    """The episodes of ``bridge_optimal``, then as many of uniform random agents; the limit of 50 steps truncates."""
+    generator = numpy_stream(SEED, "data/bridge_random")
+
+    def choose(seen: Observation) -> np.ndarray:
+        return _uniform_choice(seen.available_actions, generator)
+
+    text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal, then {BRIDGE_EPISODES} of uniform random agents, truncated at 50 steps"
+    noise = record("bridge_random", make_env("bridge"), choose, BRIDGE_EPISODES, _provenance(text))
+    return concatenate("bridge_mixed", [bridge_optimal(), noise], _provenance(text))
+
+
+def shortest_joint_actions() -> np.ndarray:
+    """(cells, cells, 25) bool: the joint actions ``5 a1 + a2`` that minimise the sum of both agents' arrival times.
+
+    Of an agent at its goal only those actions count that lead nowhere: it waits there or pushes against the edge.
+    This is the support of AlberDICE's `optimal` data, found by looking at them (docs/datasets.md).
+    """
+    cells = np.stack(np.meshgrid(*[np.arange(bridge.ROWS * bridge.COLUMNS)] * 2, indexing="ij"), axis=2)  # (C, C, 2)
+    actions = np.stack(np.divmod(np.arange(len(bridge.MOVES) ** 2), len(bridge.MOVES)), axis=1)  # (25, 2)
+    shape = (*cells.shape[:2], len(actions), 2)
+    before = np.broadcast_to(cells[:, :, None], shape)
+    after = bridge.move(before.reshape(-1, 2), np.broadcast_to(actions, shape).reshape(-1, 2)).reshape(shape)
+    away = before != bridge.GOALS
+    idle = bridge.TARGETS[before, actions] == before
+    cost = away.sum(axis=3) + np.where((~away & ~idle).any(axis=3), np.inf, 0.0)
+    value = np.where((cells == bridge.GOALS).all(axis=2), 0.0, np.inf)
+    while True:
+        totals = cost + value[after[..., 0], after[..., 1]]  # (C, C, 25)
+        better = np.minimum(value, totals.min(axis=2))
+        if np.array_equal(better, value):
+            return (totals == value[:, :, None]) & np.isfinite(totals)
+        value = better
+
+
+def _uniform_choice(allowed: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A uniform draw among the allowed of the last axis. Only ``random`` is drawn: NumPy keeps that stream across versions."""
+    ranks = np.cumsum(allowed, axis=-1)
+    draws = np.floor(generator.random(allowed.shape[:-1]) * ranks[..., -1])
+    return (ranks > draws[..., None]).argmax(axis=-1)
+
+
+def _provenance(description: str) -> dict[str, str]:
+    return {
+        "description": description,
+        "source": "python -m inspo_core.datasets.build",
+        "licence": "that of this project; no foreign data inside",
+    }
+
+
+SETS: dict[str, Callable[[], EpisodeDataset]] = {
+    "xor_a": lambda: xor_set("xor_a", [(A, B)]),
+    "xor_b": lambda: xor_set("xor_b", [(A, B), (B, A)]),
+    "xor_c": lambda: xor_set("xor_c", [(A, A), (A, B), (B, A)]),
+    "xor_d": lambda: xor_set("xor_d", [(A, A), (A, B), (B, A), (B, B)]),
+    "mne_balanced": mne_balanced,
+    "mne_imbalanced": mne_imbalanced,
+    "bridge_optimal": bridge_optimal,
+    "bridge_mixed": bridge_mixed,
+}
+
+
+def build(out: Path) -> None:
+    """Write every sample dataset to ``out/<name>``."""
+    for name, make in SETS.items():
+        write_dataset(make(), out / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m inspo_core.datasets.build", description="Build the sample datasets.")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="directory for the datasets (default: %(default)s)")
+    try:
+        build(parser.parse_args().out)
+    except InspoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

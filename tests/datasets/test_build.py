@@ -1,0 +1,141 @@
+"""The sample datasets: rebuilt from nothing, compared byte by byte with what data.dvc records, and known answers of each."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from inspo_core.datasets import EpisodeDataset, read_dataset
+from inspo_core.datasets.build import SETS, build, shortest_joint_actions
+from inspo_core.envs import make_env
+
+ROOT = Path(__file__).resolve().parents[2]
+ALBERDICE = ROOT.parent / "shared/data/alberdice/bridge_from_start/buffer_optimal"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "data"
+    build(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def sets(built) -> dict[str, EpisodeDataset]:
+    return {name: read_dataset(built / name) for name in SETS}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict:
+    return yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
+
+
+def listing(directory: Path) -> str:
+    """DVC's listing of a directory, whose MD5 is the directory's hash."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    entries = [{"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(directory).as_posix()} for path in files]
+    return json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+
+
+def test_the_builder_makes_the_bytes_that_data_dvc_records(built, recorded):
+    assert hashlib.md5(listing(built).encode()).hexdigest() + ".dir" == recorded["md5"]
+    assert sum(path.stat().st_size for path in built.rglob("*.*")) == recorded["size"]
+
+
+def test_the_remote_in_the_repository_holds_all_of_data_dvc(built, recorded):
+    store = ROOT / "dvcstore/files/md5"
+    wanted = {recorded["md5"]} | {entry["md5"] for entry in json.loads(listing(built))}
+    found = {path.parent.name + path.name: path for path in store.rglob("*") if path.is_file()}
+    assert set(found) == wanted
+    for name, path in found.items():
+        assert hashlib.md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_replays_in_its_game(sets, name):
+    """Observations, states, rewards and ends are those that the game gives for the stored actions."""
+    dataset = sets[name]
+    lengths, starts, rows = dataset.episode_lengths(), dataset.episode_offsets[:-1], dataset.rows
+    env = make_env(dataset.env)
+    seen = env.reset(np.arange(dataset.n_episodes))
+    for time in range(lengths.max()):
+        running = time < lengths
+        at = np.minimum(starts + time, dataset.n_transitions - 1)
+        step = env.step(dataset.actions[at])
+        for stored, given in ((dataset.observations, seen.observations), (dataset.states, seen.states)):
+            assert np.array_equal(stored[rows[at]][running], given[running])
+        assert np.array_equal(dataset.observations[rows[at] + 1][running], step.observation.observations[running])
+        assert np.array_equal(dataset.rewards[at][running], step.rewards[running].astype(np.float32))
+        assert np.array_equal(dataset.terminations[at][running], step.terminated[running])
+        assert np.array_equal(dataset.truncations[at][running], step.truncated[running])
+        seen = step.observation
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("xor_a", {(0, 1): 480}),
+        ("xor_b", {(0, 1): 240, (1, 0): 240}),
+        ("xor_c", {(0, 0): 160, (0, 1): 160, (1, 0): 160}),
+        ("xor_d", {(0, 0): 120, (0, 1): 120, (1, 0): 120, (1, 1): 120}),
+        ("mne_balanced", {(one, two): 100 for one in range(3) for two in range(3)}),
+        (
+            "mne_imbalanced",
+            {(0, 0): 2560, (0, 1): 480, (1, 0): 480, (0, 2): 160, (2, 0): 160, (1, 1): 90, (1, 2): 30, (2, 1): 30, (2, 2): 10},
+        ),
+    ],
+)
+def test_matrix_sets_have_exact_counts_in_shuffled_order(sets, name, counts):
+    played = [tuple(actions) for actions in sets[name].actions.tolist()]
+    assert Counter(played) == counts
+    if len(counts) > 1:
+        assert played != sorted(played)
+
+
+def test_bridge_optimal_has_the_returns_and_modes_of_alberdice(sets):
+    dataset = sets["bridge_optimal"]
+    assert dataset.n_episodes == 500 and set(dataset.episode_lengths()) == {8}
+    assert dataset.terminations.sum() == 500 and dataset.truncations.sum() == 0
+    returns = Counter(dataset.episode_returns().round(4).tolist())
+    assert set(returns) == {-1.2355, -1.2591, -1.2904}
+    assert all(abs(count - 500 / 3) < 40 for count in returns.values()), returns
+    first_steps = Counter(map(tuple, dataset.actions[dataset.episode_offsets[:-1]].tolist()))
+    assert set(first_steps) == {(3, 3), (4, 4)}, "either both go right (agent 2 backs off) or both go left (agent 1 does)"
+    assert abs(first_steps[3, 3] - 250) < 40
+
+
+def test_bridge_mixed_is_the_optimal_half_and_a_random_half(sets):
+    dataset, optimal = sets["bridge_mixed"], sets["bridge_optimal"]
+    half = dataset.episode_offsets[500]
+    assert half == optimal.n_transitions and np.array_equal(dataset.actions[:half], optimal.actions)
+    assert np.array_equal(dataset.observations[: half + 500], optimal.observations)
+    returns, lengths = dataset.episode_returns()[500:], dataset.episode_lengths()[500:]
+    assert len(returns) == 500
+    assert returns.mean() == pytest.approx(-17.67, abs=4 * returns.std() / np.sqrt(500))  # AlberDICE's random half
+    shares = np.bincount(dataset.actions[half:].ravel(), minlength=5) / dataset.actions[half:].size
+    np.testing.assert_allclose(shares, 0.2, atol=0.01)
+    last = dataset.episode_offsets[501:] - 1
+    assert lengths.max() == 50 and 0 < (lengths < 50).sum() < 50
+    assert np.array_equal(dataset.truncations[last], ~dataset.terminations[last])
+    assert dataset.truncations[last][lengths == 50].sum() >= 470 and not dataset.truncations[last][lengths < 50].any()
+
+
+@pytest.mark.skipif(not ALBERDICE.is_dir(), reason="AlberDICE's data are not beside the checkout")
+def test_the_optimal_policy_has_exactly_the_support_of_alberdice(sets):
+    """Same positions visited, and in each of them the same set of joint actions played."""
+
+    def played(states: np.ndarray, actions: np.ndarray) -> dict[tuple, set]:
+        support: dict[tuple, set] = {}
+        for state, joint in zip(states.reshape(-1, 8).tolist(), actions.reshape(-1, 2).tolist(), strict=True):
+            place = (int(6 * state[0] + state[1]), int(6 * state[4] + state[5]))
+            support.setdefault(place, set()).add(5 * joint[0] + joint[1])
+        return support
+
+    theirs = played(np.load(ALBERDICE / "state.npy")[:, :8], np.load(ALBERDICE / "actions.npy")[:, :8, :, 0])
+    ours = played(sets["bridge_optimal"].states[sets["bridge_optimal"].rows], sets["bridge_optimal"].actions)
+    allowed = shortest_joint_actions()
+    assert theirs == ours == {place: set(np.flatnonzero(allowed[place]).tolist()) for place in ours}

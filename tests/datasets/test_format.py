@@ -1,0 +1,165 @@
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspo_core.datasets import EpisodeDataset, content_hash, read_dataset, write_dataset
+from inspo_core.errors import InspoError
+from inspo_core.fingerprint import file_hash, tree_hash
+
+
+@pytest.fixture
+def written(dataset, tmp_path) -> Path:
+    write_dataset(dataset, tmp_path / "small")
+    return tmp_path / "small"
+
+
+def edit_meta(directory: Path, change) -> None:
+    path = directory / "meta.json"
+    meta = json.loads(path.read_text())
+    change(meta)
+    path.write_text(json.dumps(meta))
+
+
+def error_of(directory: Path, verify: bool = True) -> str:
+    with pytest.raises(InspoError) as caught:
+        read_dataset(directory, verify=verify)
+    message = str(caught.value)
+    assert "\n" not in message and str(directory) in message
+    return message
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_what_is_written_is_read(dataset, written, verify):
+    back = read_dataset(written, verify=verify)
+    for field in fields(EpisodeDataset):
+        before, after = getattr(dataset, field.name), getattr(back, field.name)
+        if isinstance(before, np.ndarray):
+            assert before.dtype == after.dtype and np.array_equal(before, after), field.name
+        else:
+            assert before == after, field.name
+
+
+def test_optional_fields_may_be_absent(dataset, tmp_path):
+    bare = replace(dataset, states=None, available_actions=None, behavior_log_probs=None)
+    write_dataset(bare, tmp_path / "bare")
+    assert not (tmp_path / "bare" / "states.npy").exists()
+    back = read_dataset(tmp_path / "bare")
+    assert back.states is None and back.available_actions is None and back.behavior_log_probs is None
+
+
+def test_same_dataset_same_bytes_and_rewriting_leaves_nothing_behind(dataset, written, tmp_path):
+    before = tree_hash(written)
+    write_dataset(dataset, written)
+    write_dataset(replace(dataset, rewards=dataset.rewards.copy()), tmp_path / "other")
+    assert tree_hash(written) == tree_hash(tmp_path / "other") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "small"]
+
+
+def test_content_hash_follows_the_content_not_the_name(dataset, written, tmp_path):
+    write_dataset(replace(dataset, name="renamed", provenance={}), tmp_path / "renamed")
+    assert content_hash(tmp_path / "renamed") == content_hash(written)
+    write_dataset(replace(dataset, rewards=dataset.rewards + 1), tmp_path / "changed")
+    assert content_hash(tmp_path / "changed") != content_hash(written)
+
+
+def test_sizes_rows_returns_and_lengths(dataset):
+    assert (dataset.n_agents, dataset.n_episodes, dataset.n_transitions) == (2, 3, 7)
+    assert dataset.rows.tolist() == [0, 1, 3, 5, 6, 7, 8]
+    assert dataset.episode_lengths().tolist() == [2, 1, 4]
+    assert dataset.episode_returns().tolist() == [3, 3, 22]
+
+
+def test_distinct_episodes_compare_every_field_and_the_last_observation():
+    def flags(*values):
+        return np.array(values, dtype=bool)
+
+    observations = np.zeros((10, 1, 1), dtype=np.float32)
+    observations[9] = 1.0  # only the very last observation of the fifth episode differs
+    dataset = EpisodeDataset(
+        "d", "xor", 2, observations, None, None, np.array([[0], [0], [1], [0], [0]]), np.zeros(5, dtype=np.float32),
+        flags(1, 1, 1, 0, 1), flags(0, 0, 0, 1, 0), None, np.arange(6),
+    )  # fmt: skip
+    assert dataset.distinct_episodes().tolist() == [0, 0, 2, 3, 4]
+
+
+def test_arrays_stay_on_disk_and_read_only(written):
+    back = read_dataset(written)
+    assert isinstance(back.observations, np.memmap) and not back.observations.flags.writeable
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_truncated_file(written, verify):
+    path = written / "observations.npy"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-8])
+    assert f"observations.npy holds {size - 8} bytes, meta.json says {size}" in error_of(written, verify)
+
+
+def test_flipped_bit(written):
+    path = written / "rewards.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert "rewards.npy is damaged or changed: its SHA-256 begins" in error_of(written)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_missing_file(written, verify):
+    (written / "actions.npy").unlink()
+    assert "actions.npy is missing though meta.json lists it" in error_of(written, verify)
+
+
+def test_missing_entry_of_a_needed_field(written):
+    edit_meta(written, lambda meta: meta["files"].pop("rewards.npy"))
+    assert "files has no entry for rewards.npy" in error_of(written)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_wrong_schema_version(written, verify):
+    edit_meta(written, lambda meta: meta.update(schema_version=2))
+    assert "meta.json: schema_version is 2, this version reads 1" in error_of(written, verify)
+
+
+def test_not_a_dataset_at_all(tmp_path):
+    assert "missing" in error_of(tmp_path / "nowhere")
+    (tmp_path / "meta.json").write_text("{}")
+    assert "no schema_version" in error_of(tmp_path)
+    (tmp_path / "meta.json").write_text("{")
+    assert "not valid JSON" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda meta: meta.pop("env"), "env is None, expected a JSON str"),
+        (lambda meta: meta.update(n_agents=3), "n_agents is 3, the arrays hold 2"),
+        (lambda meta: meta.update(n_transitions=8), "n_transitions is 8, the arrays hold 7"),
+        (lambda meta: meta["files"].update({"rewards.npy": 5}), "files.rewards.npy is 5, expected its bytes and sha256"),
+        (lambda meta: meta.update(n_actions=2), "available_actions have shape (10, 2, 3), expected (10, 2, 2)"),
+    ],
+)
+def test_meta_that_contradicts_itself_or_the_arrays(written, change, words):
+    edit_meta(written, change)
+    assert words in error_of(written)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_wrong_type_on_disk_and_files_that_are_no_arrays(written, verify):
+    path = written / "rewards.npy"
+    for make, words in [
+        (lambda: np.save(path, np.zeros(7)), "rewards are stored as float64, expected float32"),
+        (lambda: path.write_bytes(b"no array"), "rewards.npy is not a readable .npy file"),
+        (lambda: np.save(path, np.array([{}], dtype=object), allow_pickle=True), "rewards.npy is not a readable .npy file"),
+    ]:
+        make()
+        edit_meta(written, lambda meta: meta["files"].update({path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}}))
+        assert words in error_of(written, verify)
+
+
+def test_an_invalid_dataset_is_not_written(dataset, tmp_path):
+    with pytest.raises(InspoError, match="dataset small: rewards"):
+        write_dataset(replace(dataset, rewards=dataset.rewards * np.float32(np.nan)), tmp_path / "small")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,128 @@
+"""What every registered game must do; a new game is covered as soon as it is in the registry."""
+
+import numpy as np
+import pytest
+
+from inspo_core.envs import ENVS, Env, Observation, Step, make_env
+from inspo_core.errors import InspoError
+
+E = 7
+
+
+@pytest.fixture(params=sorted(ENVS))
+def env(request) -> Env:
+    return make_env(request.param)
+
+
+def random_actions(observation: Observation, generator: np.random.Generator) -> np.ndarray:
+    return np.where(observation.available_actions, generator.random(observation.available_actions.shape), -1.0).argmax(axis=2)
+
+
+def play(env: Env, seed: int, steps: int) -> tuple[list[Observation], list[Step], list[np.ndarray]]:
+    generator = np.random.default_rng(seed)
+    seen, steps_made, played = [env.reset(np.arange(E) + seed)], [], []
+    for _ in range(steps):
+        played.append(random_actions(seen[-1], generator))
+        steps_made.append(env.step(played[-1]))
+        seen.append(steps_made[-1].observation)
+    return seen, steps_made, played
+
+
+def test_the_registry_names_its_games(env):
+    assert make_env(env.spec.name).spec == env.spec
+
+
+def test_shapes_and_types(env):
+    spec = env.spec
+    seen, steps, _ = play(env, seed=0, steps=2)
+    for observation in seen:
+        assert observation.observations.shape == (E, spec.n_agents, spec.observation_size)
+        assert observation.observations.dtype == np.float32
+        assert observation.states.shape == (E, spec.state_size) and observation.states.dtype == np.float32
+        assert observation.available_actions.shape == (E, spec.n_agents, spec.n_actions)
+        assert observation.available_actions.dtype == bool and observation.available_actions.any(axis=2).all()
+    for step in steps:
+        assert step.rewards.shape == (E,) and step.rewards.dtype == np.float64
+        for flags in (step.terminated, step.truncated, step.success):
+            assert flags.shape == (E,) and flags.dtype == bool
+
+
+def test_same_seeds_and_actions_give_the_same_episodes(env):
+    first, second = play(env, seed=3, steps=env.spec.time_limit), play(make_env(env.spec.name), seed=3, steps=env.spec.time_limit)
+    again = play(env, seed=3, steps=env.spec.time_limit)  # a second reset of the same environment
+    for other in (second, again):
+        for one, two in zip(first[0], other[0], strict=True):
+            assert np.array_equal(one.observations, two.observations) and np.array_equal(one.states, two.states)
+        for one, two in zip(first[1], other[1], strict=True):
+            assert np.array_equal(one.rewards, two.rewards) and np.array_equal(one.terminated, two.terminated)
+
+
+def test_an_episode_does_not_depend_on_its_neighbours(env):
+    _, steps, played = play(env, seed=5, steps=env.spec.time_limit)
+    alone = make_env(env.spec.name)
+    alone.reset(np.array([5 + 2]))
+    for step, actions in zip(steps, played, strict=True):
+        one = alone.step(actions[2:3])
+        assert one.rewards[0] == step.rewards[2] and one.terminated[0] == step.terminated[2]
+        assert np.array_equal(one.observation.observations[0], step.observation.observations[2])
+
+
+def test_every_episode_ends_by_the_limit_and_only_the_limit_truncates(env):
+    _, steps, _ = play(env, seed=1, steps=env.spec.time_limit)
+    for step in steps[:-1]:
+        assert not step.truncated.any()
+    assert np.array_equal(steps[-1].truncated, ~steps[-1].terminated)
+
+
+def test_a_finished_episode_is_frozen(env):
+    seen, steps, _ = play(env, seed=1, steps=env.spec.time_limit)
+    for _ in range(3):
+        after = env.step(random_actions(seen[-1], np.random.default_rng(9)))
+        assert (after.rewards == 0).all()
+        assert np.array_equal(after.terminated, steps[-1].terminated) and np.array_equal(after.truncated, steps[-1].truncated)
+        assert np.array_equal(after.success, steps[-1].success)
+        assert np.array_equal(after.observation.observations, seen[-1].observations)
+
+
+def test_steps_do_not_change_what_was_returned_before(env):
+    first = env.reset(np.arange(E))
+    before = first.observations.copy(), first.states.copy()
+    env.step(random_actions(first, np.random.default_rng(0)))
+    assert np.array_equal(first.observations, before[0]) and np.array_equal(first.states, before[1])
+
+
+@pytest.mark.parametrize("action", [-1, "A"])
+def test_an_illegal_action_is_refused(env, action):
+    observation = env.reset(np.arange(E))
+    actions = random_actions(observation, np.random.default_rng(0))
+    actions[4, 1] = env.spec.n_actions if action == "A" else action
+    with pytest.raises(InspoError, match=f"{env.spec.name}: agent 1 of episode 4 played action {actions[4, 1]}, available are \\[0"):
+        env.step(actions)
+
+
+def test_an_unavailable_action_is_refused():
+    env = make_env("bridge")
+    seen = env.reset(np.arange(E))
+    seen.available_actions[3, 0, 2] = False  # no registered game has masks yet; the check must hold for those to come
+    with pytest.raises(InspoError, match=r"agent 0 of episode 3 played action 2, available are \[0, 1, 3, 4\]"):
+        env.step(np.full((E, 2), 2))
+
+
+def test_actions_of_another_shape_or_type_are_refused(env):
+    env.reset(np.arange(E))
+    for actions in (np.zeros((E - 1, env.spec.n_agents), dtype=int), np.zeros((E, env.spec.n_agents))):
+        with pytest.raises(InspoError, match="step needs integer actions of shape"):
+            env.step(actions)
+
+
+def test_step_before_reset_and_bad_seeds_are_refused(env):
+    with pytest.raises(InspoError, match="before reset"):
+        env.step(np.zeros((E, env.spec.n_agents), dtype=int))
+    for seeds in (np.zeros(0, dtype=int), np.zeros(3), np.zeros((2, 2), dtype=int)):
+        with pytest.raises(InspoError, match="integer seeds"):
+            env.reset(seeds)
+
+
+def test_an_unknown_game_is_an_error_that_names_the_known_ones():
+    with pytest.raises(InspoError, match="no game named 'brigde'; known games: .*bridge"):
+        make_env("brigde")
