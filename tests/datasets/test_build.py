@@ -29,30 +29,29 @@ def sets(built) -> dict[str, EpisodeDataset]:
     return {name: read_dataset(built / name) for name in SETS}
 
 
+def stored(md5: str) -> bytes:
+    """An object of the DVC remote that lies in the repository."""
+    return (ROOT / "dvcstore/files/md5" / md5[:2] / md5[2:]).read_bytes()
+
+
 @pytest.fixture(scope="module")
-def recorded() -> dict:
-    return yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
-
-
-def listing(directory: Path) -> str:
-    """DVC's listing of a directory, whose MD5 is the directory's hash."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    entries = [{"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(directory).as_posix()} for path in files]
-    return json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+def recorded() -> dict[str, str]:
+    """File of data/ -> MD5, as data.dvc records it: its hash names a listing in DVC's remote."""
+    md5 = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]["md5"]
+    listing = stored(md5)
+    assert hashlib.md5(listing).hexdigest() + ".dir" == md5
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(listing)}
 
 
 def test_the_builder_makes_the_bytes_that_data_dvc_records(built, recorded):
-    assert hashlib.md5(listing(built).encode()).hexdigest() + ".dir" == recorded["md5"]
-    assert sum(path.stat().st_size for path in built.rglob("*.*")) == recorded["size"]
+    made = {path.relative_to(built).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in built.rglob("*") if path.is_file()}
+    assert {path.split("/")[0] for path in made} == set(SETS)
+    assert made == {path: md5 for path, md5 in recorded.items() if path.split("/")[0] in SETS}
 
 
-def test_the_remote_in_the_repository_holds_all_of_data_dvc(built, recorded):
-    store = ROOT / "dvcstore/files/md5"
-    wanted = {recorded["md5"]} | {entry["md5"] for entry in json.loads(listing(built))}
-    found = {path.parent.name + path.name: path for path in store.rglob("*") if path.is_file()}
-    assert set(found) == wanted
-    for name, path in found.items():
-        assert hashlib.md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir")
+def test_the_remote_in_the_repository_holds_all_of_data_dvc(recorded):
+    for path, md5 in recorded.items():
+        assert hashlib.md5(stored(md5)).hexdigest() == md5, path
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -139,3 +138,14 @@ def test_the_optimal_policy_has_exactly_the_support_of_alberdice(sets):
     ours = played(sets["bridge_optimal"].states[sets["bridge_optimal"].rows], sets["bridge_optimal"].actions)
     allowed = shortest_joint_actions()
     assert theirs == ours == {place: set(np.flatnonzero(allowed[place]).tolist()) for place in ours}
+
+
+def test_the_table_in_the_docs_tells_the_truth(sets):
+    rows = [line.strip("| \n").split(" | ") for line in (ROOT / "docs/datasets.md").read_text().splitlines()]
+    table = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in SETS}
+    assert set(table) == set(SETS)
+    for name, (_, episodes, transitions, mean, extremes, truncated, distinct) in table.items():
+        dataset, returns = sets[name], sets[name].episode_returns()
+        found = [dataset.n_episodes, dataset.n_transitions, dataset.truncations.sum(), len(set(dataset.distinct_episodes().tolist()))]
+        assert [int(episodes), int(transitions), int(truncated), int(distinct)] == found, name
+        assert [float(mean), *map(float, extremes.split(", "))] == pytest.approx([returns.mean(), returns.min(), returns.max()], abs=5e-4)

@@ -129,7 +129,12 @@ def test_data_of_another_game(raw, tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "words"),
-    [("n_actions", "n_actions is 6"), ("observations", "observation size is 9"), ("states", "state size is 9"), ("agents", "n_agents is 1")],
+    [
+        ("n_actions", "n_actions is 6"),
+        ("observations", "observation size is 9"),
+        ("states", "state size is 9"),
+        ("agents", "n_agents is 1"),
+    ],
 )
 def test_sizes_that_do_not_fit_the_game(raw, tmp_path, field, words):
     dataset = read_dataset(raw / "mixed")

@@ -43,7 +43,7 @@ BREACHES = {
     "both ends at once": (lambda d: put(d, "truncations", 1, True), "truncations[1] is True, expected False where terminations is True"),
     "termination in mid-episode": (lambda d: put(d, "terminations", 4, True), "terminations[4] is True, expected False before the last"),
     "truncation in mid-episode": (lambda d: put(d, "truncations", 0, True), "truncations[0] is True, expected False before the last"),
-    "an episode without an end": (lambda d: put(d, "truncations", 2, False), "terminations[2] is False, expected True, or True in truncations"),
+    "an episode without an end": (lambda d: put(d, "truncations", 2, False), "terminations[2] is False, expected True, or True in"),
     "double precision": (lambda d: {"rewards": d.rewards.astype(np.float64)}, "rewards are float64, expected float32"),
     "32-bit actions": (lambda d: {"actions": d.actions.astype(np.int32)}, "actions are int32, expected int64"),
     "no game": (lambda d: {"env": ""}, "env is ''"),
