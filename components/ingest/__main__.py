@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.cli import params_of, run, stage_parser
-from inspo_core.datasets.ingest import ingest
+from inspo_core.datasets.ingest import run_ingest
 
 
 def main() -> None:
@@ -12,8 +12,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, required=True, help="folder with the raw files")
     parser.add_argument("--out", type=Path, required=True, help="folder for the dataset; replaced as a whole")
     arguments = parser.parse_args()
-    params = params_of(arguments)
-    dataset = ingest(arguments.dataset, params.ingest.sources, arguments.raw, arguments.out)
+    dataset = run_ingest(arguments.dataset, params_of(arguments), arguments.raw, arguments.out)
     print(f"{dataset.name}: {dataset.n_episodes} episodes, {dataset.n_transitions} transitions; card: {arguments.out / 'card' / 'card.md'}")
 
 

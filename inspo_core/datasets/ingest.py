@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from inspo_core.config import SourceConfig
+from inspo_core.config import Params, SourceConfig
 from inspo_core.datasets.alberdice import read_alberdice
 from inspo_core.datasets.card import describe, write_card
 from inspo_core.datasets.format import EpisodeDataset, content_hash, read_dataset, write_dataset
 from inspo_core.envs import make_env
 from inspo_core.errors import InspoError
-from inspo_core.files import atomic_directory, write_json
+from inspo_core.files import atomic_directory, read_json, write_json
 from inspo_core.fingerprint import fingerprint, tree_hash
+from inspo_core.tracking import StageTracker
 
 
 def _native(raw: Path, name: str, source: SourceConfig) -> EpisodeDataset:
@@ -21,12 +23,38 @@ def _native(raw: Path, name: str, source: SourceConfig) -> EpisodeDataset:
 
 
 def _alberdice(raw: Path, name: str, source: SourceConfig) -> EpisodeDataset:
-    if not raw.is_dir():
-        raise InspoError(f"{raw} is missing; put the AlberDICE folder of {name} there")
     return read_alberdice(raw, name, source.env, source.timeout_at)
 
 
 READERS: dict[str, Callable[[Path, str, SourceConfig], EpisodeDataset]] = {"native": _native, "alberdice": _alberdice}
+
+
+def run_ingest(name: str, params: Params, raw: Path, out: Path) -> EpisodeDataset:
+    """The stage: :func:`ingest` with the parameters' sources, recorded as a run in MLflow. Returns the dataset.
+
+    Raises InspoError as :func:`ingest` does.
+    """
+    section, inputs = _identity(name, params.ingest.sources, raw)
+    tracker = StageTracker(
+        "ingest",
+        params.experiment.name,
+        name,
+        None,
+        None,
+        section,
+        inputs,
+        fingerprint("ingest", section, inputs),
+        data={"source": str(raw), "digest": inputs["raw"]},
+        pipeline=params.model_dump(mode="json"),
+    )
+    with tracker:
+        dataset = ingest(name, params.ingest.sources, raw, out)
+        card = read_json(out / "card" / "card.json")
+        counts = ("n_episodes", "n_transitions", "terminated_episodes", "truncated_episodes", "distinct_episodes", "duplicate_rate")
+        returns = {f"return_{key}": card["returns"][key] for key in ("mean", "std", "min", "max")}
+        tracker.log_final({key: card[key] for key in counts} | returns)
+        tracker.log_artifacts([out / "card"])
+    return dataset
 
 
 def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path) -> EpisodeDataset:
@@ -37,12 +65,10 @@ def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path)
 
     Raises InspoError: the name is not among the sources, the raw files are damaged, or they do not fit the game.
     """
-    if name not in sources:
-        raise InspoError(f"params.yaml: ingest.sources has no dataset {name!r}; add it there, or use one of {', '.join(sources)}")
+    section, inputs = _identity(name, sources, raw)
     source = sources[name]
     dataset = READERS[source.format](raw, name, source)
     check_game(dataset, source.env, raw)
-    section = {"dataset": name, **source.model_dump()}
     run = {
         "stage": "ingest",
         "dataset": name,
@@ -50,13 +76,22 @@ def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path)
         "variant": None,
         "seed": None,
         "config": section,
-        "fingerprint": fingerprint("ingest", section, {"raw": tree_hash(raw)}),
+        "fingerprint": fingerprint("ingest", section, inputs),
     }
     with atomic_directory(out) as place:
         write_dataset(dataset, place)
         write_card(describe(dataset, content_hash(place)), place / "card")
         write_json(place / "run.json", run)
     return dataset
+
+
+def _identity(name: str, sources: Mapping[str, SourceConfig], raw: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The stage's resolved parameters and the content hashes of its inputs."""
+    if name not in sources:
+        raise InspoError(f"params.yaml: ingest.sources has no dataset {name!r}; add it there, or use one of {', '.join(sources)}")
+    if not raw.is_dir():
+        raise InspoError(f"{raw} is missing; get the project's raw data with `dvc pull data.dvc`, or put the files of {name} there")
+    return {"dataset": name, **sources[name].model_dump()}, {"raw": tree_hash(raw)}
 
 
 def check_game(dataset: EpisodeDataset, env: str, place: Path) -> None:

@@ -1,5 +1,8 @@
 """The command ``python -m components.ingest``, run as users run it."""
 
+import json
+import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -19,17 +22,27 @@ def raw(tmp_path_factory) -> Path:
     return directory
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "components.ingest", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def command(place: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Run in the folder ``place``, where mlflow.db and the outbox go."""
+    line = [sys.executable, "-m", "components.ingest", "--params", ROOT / "params.yaml", "--out", place / "out", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([str(part) for part in line], cwd=place, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_it_writes_dataset_card_and_run(raw, tmp_path):
-    done = command("--dataset", "xor_b", "--raw", raw, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+def test_it_writes_dataset_card_and_run_and_is_seen_in_mlflow(raw, tmp_path):
+    done = command(tmp_path, "--dataset", "xor_b", "--raw", raw)
+    assert done.returncode == 0 and not done.stderr, done.stderr
     assert "xor_b: 480 episodes, 480 transitions" in done.stdout
     assert read_dataset(tmp_path / "out").n_transitions == 480
     assert {path.name for path in (tmp_path / "out/card").iterdir()} == {"card.json", "card.md", "returns.png"}
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        [(run, status)] = database.execute("select run_uuid, status from runs where name = 'ingest xor_b'").fetchall()
+        metrics = dict(database.execute("select key, value from latest_metrics where run_uuid = ?", [run]).fetchall())
+        tags = dict(database.execute("select key, value from tags where run_uuid = ?", [run]).fetchall())
+    assert status == "FINISHED"
+    assert metrics["final/n_transitions"] == 480 and metrics["final/return_mean"] == 1 and metrics["final/distinct_episodes"] == 2
+    assert tags["fingerprint"] == json.loads((tmp_path / "out/run.json").read_text())["fingerprint"]
+    assert list((tmp_path / "mlartifacts").rglob("card/returns.png"))
 
 
 def test_bad_input_is_one_sentence_and_status_2(raw, tmp_path):
@@ -37,7 +50,7 @@ def test_bad_input_is_one_sentence_and_status_2(raw, tmp_path):
         ("xor_x", "ingest.sources.xor_b.env=xor", "ingest.sources has no dataset 'xor_x'"),
         ("xor_b", "ingest.sources.xor_b.env=mne", "params.yaml says 'mne'"),
     ]:
-        done = command("--dataset", dataset, "--raw", raw, "--out", tmp_path / "out", "--set", override)
+        done = command(tmp_path, "--dataset", dataset, "--raw", raw, "--set", override)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and words in done.stderr
         assert not (tmp_path / "out").exists()
