@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from inspo_core.config import Params, load_params
+from inspo_core.config import ALGORITHM_CONFIGS, Params, load_params
 from inspo_core.errors import InspoError
 
 EXIT_BAD_INPUT = 2
@@ -32,8 +32,17 @@ def params_of(arguments: argparse.Namespace) -> Params:
     return load_params(arguments.params, arguments.overrides)
 
 
-def seed_list(text: str) -> list[int]:
-    """Parse ``--seeds``: ``0,1,2`` or a JSON list."""
+def add_algorithm(parser: argparse.ArgumentParser) -> None:
+    """Add ``--algorithm``."""
+    parser.add_argument("--algorithm", required=True, choices=sorted(ALGORITHM_CONFIGS), help="what learns")
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """Add ``--seeds``: ``0,1,2``, or a JSON list as Kubeflow hands it over."""
+    parser.add_argument("--seeds", type=_seed_list, metavar="K,K,...", help="seeds to run (default: experiment.seeds of the parameters)")
+
+
+def _seed_list(text: str) -> list[int]:
     return [int(part) for part in text.strip("[] ").split(",")]
 
 

@@ -82,7 +82,8 @@ class InSPOConfig(BCConfig):
     alpha_final: float = Positive
     target_kl: float = Positive
     beta: float = NonNegative
-    beta_schedule: Literal["off", "constant", "annealed"]
+    beta_schedule: Literal["none", "constant", "annealed"]
+    entropy_in_value: bool
     anneal_fraction: float = Field(gt=0, le=1)
     gamma: float = Field(gt=0, lt=1)
     pool_size: int = Positive

@@ -12,10 +12,32 @@ ROOT = Path(__file__).resolve().parent.parent
 # The code whose change makes a stage's results another thing; dvc.yaml lists the same paths (a test compares them).
 STAGE_CODE: dict[str, list[str]] = {
     "ingest": ["inspo_core/datasets", "inspo_core/envs"],
-    "behavior": ["inspo_core/algorithms", "inspo_core/behavior.py", "inspo_core/datasets"],
-    "train": ["inspo_core/algorithms", "inspo_core/datasets", "inspo_core/envs", "inspo_core/rollouts.py", "inspo_core/training.py"],
-    "evaluate": ["inspo_core/algorithms/networks.py", "inspo_core/envs", "inspo_core/evaluation.py", "inspo_core/rollouts.py"],
-    "report": ["inspo_core/report", "inspo_core/statistics.py"],
+    "behavior": [
+        "inspo_core/algorithms",
+        "inspo_core/behavior.py",
+        "inspo_core/datasets/format.py",
+        "inspo_core/loop.py",
+        "inspo_core/rng.py",
+    ],
+    "train": [
+        "inspo_core/algorithms",
+        "inspo_core/behavior.py",
+        "inspo_core/datasets/format.py",
+        "inspo_core/envs",
+        "inspo_core/loop.py",
+        "inspo_core/rng.py",
+        "inspo_core/rollouts.py",
+        "inspo_core/training.py",
+    ],
+    "evaluate": [
+        "inspo_core/algorithms/networks.py",
+        "inspo_core/envs",
+        "inspo_core/evaluation.py",
+        "inspo_core/rng.py",
+        "inspo_core/rollouts.py",
+        "inspo_core/statistics.py",
+    ],
+    "report": ["inspo_core/evaluation.py", "inspo_core/report", "inspo_core/statistics.py"],
 }
 
 
@@ -35,12 +57,12 @@ def tree_hash(path: Path) -> str:
     if not path.is_dir():
         raise InspoError(f"{path} is missing; run the stage that makes it first")
     files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    return _hash({str(file.relative_to(path)): file_hash(file) for file in files})
+    return hash_of({str(file.relative_to(path)): file_hash(file) for file in files})
 
 
 def code_hash(stage: str) -> str:
     """The hash of the source files that ``stage`` runs."""
-    return _hash({path: tree_hash(ROOT / path) for path in STAGE_CODE[stage]})
+    return hash_of({path: tree_hash(ROOT / path) for path in STAGE_CODE[stage]})
 
 
 def fingerprint(stage: str, section: Any, inputs: dict[str, str]) -> str:
@@ -48,8 +70,9 @@ def fingerprint(stage: str, section: Any, inputs: dict[str, str]) -> str:
 
     ``section`` is the stage's resolved parameters (JSON values), ``inputs`` names each input and gives its content hash.
     """
-    return _hash({"stage": stage, "section": section, "inputs": inputs, "code": code_hash(stage)})[:16]
+    return hash_of({"stage": stage, "section": section, "inputs": inputs, "code": code_hash(stage)})[:16]
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """SHA-256 of a JSON value's canonical form."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,9 +1,11 @@
 """``python -m components.report``: tables and figures of the evaluations."""
 
+import os
 from pathlib import Path
 
 from components.cli import params_of, run, stage_parser
-from inspo_core.report import print_table, read_results, write_report
+from inspo_core.report import print_table, run_report
+from inspo_core.tracking.store import shown
 
 
 def main() -> None:
@@ -12,11 +14,17 @@ def main() -> None:
     parser.add_argument("--trainings", type=Path, required=True, help="what the train stages wrote: <dataset>/<algorithm>/seed_<k>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; replaced as a whole")
     arguments = parser.parse_args()
-    params = params_of(arguments)
-    results = read_results(arguments.evaluations, arguments.trainings, params)
-    rows = write_report(results, arguments.out)
+    results, rows = run_report(arguments.evaluations, arguments.trainings, arguments.out, params_of(arguments))
     print_table(results, rows)
-    print(f"Tables and figures: {arguments.out}. Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db")
+    print(f"Tables and figures: {arguments.out}. {_where_the_runs_are()}")
+
+
+def _where_the_runs_are() -> str:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.startswith("http"):
+        return f"Every run: {shown(uri)}"
+    store = '"$MLFLOW_TRACKING_URI"' if uri else "sqlite:///mlflow.db"
+    return f"Every run: mlflow ui --backend-store-uri {store}"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,32 @@ shown nowhere, since choosing it would need the very rollouts that offline learn
 
 from pathlib import Path
 
+from inspo_core.config import Params
 from inspo_core.files import atomic_directory
+from inspo_core.fingerprint import fingerprint
 from inspo_core.report.results import Results, Row, read_results
 from inspo_core.report.tables import print_table, write_tables
+from inspo_core.tracking import StageTracker
 
-__all__ = ["Results", "Row", "print_table", "read_results", "write_report"]
+__all__ = ["Results", "Row", "print_table", "read_results", "run_report", "write_report"]
+
+
+def run_report(evaluations: Path, trainings: Path, out: Path, params: Params) -> tuple[Results, list[Row]]:
+    """The report stage: read, write, record in MLflow, register the best policy of each dataset.
+
+    Raises InspoError: see :func:`read_results`; ``out`` is then as it was.
+    """
+    results = read_results(evaluations, trainings, params)
+    section, inputs = params.report.model_dump(), results.content()
+    name = fingerprint("report", section, inputs)
+    with StageTracker(
+        "report", params.experiment.name, None, None, None, section, inputs, name, pipeline=params.model_dump()
+    ) as tracker:
+        rows = write_report(results, out)
+        tracker.log_final({f"{row.dataset}/{row.algorithm}/{row.metric}_iqm": row.estimate.iqm for row in rows})
+        tracker.log_artifacts(sorted(out.iterdir()))
+        tracker.register_models(results.best_policies())
+    return results, rows
 
 
 def write_report(results: Results, out: Path) -> list[Row]:

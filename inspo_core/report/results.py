@@ -1,17 +1,20 @@
 """Collecting what the evaluate and train stages left, for the experiment that ``params.yaml`` names and nothing else."""
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inspo_core.config import Params
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import read_metrics
-from inspo_core.files import read_json
+from inspo_core.files import canonical_json, read_json
 from inspo_core.statistics import Estimate, estimate
+from inspo_core.tracking import ModelChoice
 
 METRICS = ("return_greedy", "return_sampled", "success_greedy", "success_sampled")
 CURVE_PREFIX = "evaluation/"
@@ -25,7 +28,8 @@ class Cell:
     dataset: str
     algorithm: str
     variant: str
-    values: dict[str, np.ndarray]  # metric -> (S,), of the last policy, in the order of Results.seeds
+    trainings: list[str]  # fingerprints of the seeds' trainings, in the order of Results.seeds, as in all that follows
+    values: dict[str, np.ndarray]  # metric -> (S,), of the last policy
     curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value
 
     def curve(self, metric: str) -> tuple[list[int], np.ndarray]:
@@ -67,6 +71,34 @@ class Results:
         """Estimate with the experiment's confidence and number of resamples."""
         return estimate(strata, self.confidence, self.resamples)
 
+    def content(self) -> dict[str, str]:
+        """Hash of what was read, by input of the stage."""
+        evaluated = [[c.dataset, c.algorithm, c.variant, {m: v.tolist() for m, v in c.values.items()}] for c in self.cells]
+        trained = [[c.trainings, [sorted(curve.items()) for curve in c.curves]] for c in self.cells]
+        return {"evaluations": _hash([self.seeds, self.episodes, evaluated]), "trainings": _hash(trained)}
+
+    def best_policies(self) -> list[ModelChoice]:
+        """Of each dataset the seed's policy with the highest greedy return, then sampled return, then the one listed first."""
+        choices = []
+        for dataset in self.datasets:
+            cells = [cell for cell in self.cells if cell.dataset == dataset]
+            cell, place = max(
+                ((cell, place) for cell in cells for place in range(len(self.seeds))),
+                key=lambda found: tuple(found[0].values[metric][found[1]] for metric in ("return_greedy", "return_sampled")),
+            )
+            choices.append(
+                ModelChoice(
+                    dataset=dataset,
+                    algorithm=cell.algorithm,
+                    variant=cell.variant,
+                    seed=self.seeds[place],
+                    fingerprint=cell.trainings[place],
+                    metric="return_greedy",
+                    value=float(cell.values["return_greedy"][place]),
+                )
+            )
+        return choices
+
     def summary(self) -> list[Row]:
         """Every cell's metrics, then the success rates pooled over datasets, with each dataset as a stratum.
 
@@ -100,19 +132,24 @@ def read_results(evaluations: Path, trainings: Path, params: Params) -> Results:
     cells, configs = [], {}
     for dataset in experiment.datasets:
         for algorithm in experiment.algorithms:
-            runs, curves, variants = [], [], {}
+            runs, curves, trained, variants = [], [], [], {}
             for seed in experiment.seeds:
                 place = Path(dataset) / algorithm / f"seed_{seed}"
                 runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, algorithm, seed)))
                 curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, algorithm, seed)))
                 run = _read_lineage(evaluations / place, trainings / place)
+                trained.append(run["train_fingerprint"])
                 variants[run["variant"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
             _agree(variants, "variant")
             values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
-            cells.append(Cell(dataset, algorithm, next(iter(variants)), values, curves))
+            cells.append(Cell(dataset, algorithm, next(iter(variants)), trained, values, curves))
     _agree(configs, "evaluate parameters")
     episodes = json.loads(next(iter(configs)))["episodes"]
     return Results(cells, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _existing(path: Path, stage: str, dataset: str, algorithm: str, seed: int) -> Path:

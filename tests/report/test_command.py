@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,11 @@ def test_report_is_whole_and_the_same_in_every_process(tree):
     assert "mlflow ui --backend-store-uri" in done.stdout
     first = hashes(tree.out)
     assert sorted(first) == FILES
+    with closing(sqlite3.connect(tree.root / "mlflow.db")) as store:
+        assert store.execute("select status from runs where name = 'report'").fetchall() == [("FINISHED",)]
+        metrics = dict(store.execute("select key, value from metrics").fetchall())
+    assert metrics["final/mne_imbalanced/inspo/return_greedy_iqm"] == 20.0
+    assert list(tree.root.rglob("mlartifacts/**/table.md"))
     shutil.rmtree(tree.out)
     assert report(tree, PYTHONHASHSEED="2").returncode == 0
     assert hashes(tree.out) == first

@@ -25,6 +25,7 @@ def invented(algorithms: int, seeds: int = 3, variant: str = "default", steps: i
             f"dataset_{d}",
             f"algorithm{a}",
             variant,
+            ["trained"] * seeds,
             {metric: rng.normal(size=seeds) for metric in METRICS},
             [{step: dict.fromkeys(METRICS, rng.normal()) for step in range(1, steps)} for _ in range(seeds)],
         )
@@ -99,7 +100,7 @@ def visible_ticks(axes):
 
 
 def test_a_constant_is_drawn_as_a_constant():
-    cell = Cell("d", "a", "default", {metric: np.full(5, 20.0) for metric in METRICS}, [{}] * 5)
+    cell = Cell("d", "a", "default", ["trained"] * 5, {metric: np.full(5, 20.0) for metric in METRICS}, [{}] * 5)
     low, high = drawn(returns_figure(Results([cell], [0, 1, 2, 3, 4], 1, 0.95, 100)))[0].get_ylim()
     assert low < 19.5 and high > 20.5
 

@@ -9,6 +9,7 @@ import pytest
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
 from inspo_core.report import read_results
+from inspo_core.report.results import METRICS
 
 
 def read(tree, **experiment):
@@ -117,3 +118,33 @@ def test_pooling_over_datasets(tree):
     assert found.mean == pytest.approx(bc.mean())
     assert found.iqm == pytest.approx(np.sort(bc)[3:12].mean())
     assert [row for row in read(tree, datasets=["xor_c"]).summary() if row.dataset == "all"] == []
+
+
+def test_the_best_policy_of_a_dataset(tree):
+    """Highest greedy return, then highest sampled return, then the first in params.yaml."""
+    for algorithm, seed, change in [
+        ("inspo", 2, {"return_greedy": 30.0}),
+        ("bc", 1, {"return_greedy": 30.0, "return_sampled": 29.0}),
+        ("bc", 4, {"return_greedy": 30.0, "return_sampled": 29.0}),
+    ]:
+        path = tree.evaluations / "mne_imbalanced" / algorithm / f"seed_{seed}" / "metrics.json"
+        write_json(path, {**read_json(path), **change})
+    best = {choice.dataset: choice for choice in read(tree).best_policies()}
+    assert list(best) == ["xor_c", "mne_imbalanced", "bridge_mixed"]
+    found = best["mne_imbalanced"]
+    assert (found.algorithm, found.seed, found.fingerprint) == ("bc", 1, "mne_imbalanced-bc-1")
+    assert (found.metric, found.value) == ("return_greedy", 30.0)
+    assert (best["xor_c"].algorithm, best["xor_c"].seed) == ("inspo", 0)  # all of inspo's are equal
+
+
+def test_content_changes_with_what_was_read_and_with_nothing_else(tree):
+    before = read(tree).content()
+    tree.add("xor_c", "bc", seed=9)
+    assert read(tree).content() == before
+    path = tree.evaluations / "xor_c" / "bc" / "seed_0" / "metrics.json"
+    write_json(path, {**read_json(path), "return_sampled": 0.125})
+    after = read(tree).content()
+    assert after["evaluations"] != before["evaluations"] and after["trainings"] == before["trainings"]
+    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as log:
+        log.write(json.dumps({"step": 60, **{f"evaluation/{metric}": 0.5 for metric in METRICS}}) + "\n")
+    assert read(tree).content()["trainings"] != before["trainings"]

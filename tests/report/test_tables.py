@@ -3,13 +3,18 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc_render.vega import VegaRenderer
 
 from inspo_core.report import print_table, read_results
 from inspo_core.report.tables import markdown, with_interval, with_spread, write_tables
 from inspo_core.statistics import Estimate
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -74,6 +79,15 @@ def test_curves_csv_and_metrics_json(results, tables):
         row.estimate for row in results.summary() if (row.dataset, row.algorithm, row.metric) == ("mne_imbalanced", "bc", "return_greedy")
     )
     assert found == {"iqm": summary.iqm, "mean": summary.mean}
+
+
+def test_dvc_draws_the_curves_with_the_projects_template(tables):
+    points = [{**row, "rev": "workspace"} for row in rows_of(tables / "curves.csv")]
+    renderer = VegaRenderer(points, "curves", template="curves", template_dir=str(ROOT / ".dvc" / "plots"), x="step", y="return_sampled")
+    drawn = renderer.get_filled_template()
+    assert drawn["data"]["values"] == points
+    fields = set(re.findall(r'"field": "([^"]+)"', json.dumps(drawn["facet"]) + json.dumps(drawn["spec"])))
+    assert fields == {"dataset", "algorithm", "seed", "step", "return_sampled", "rev"} <= set(points[0])
 
 
 def test_markdown_says_what_it_is_and_every_line_has_every_column(results):

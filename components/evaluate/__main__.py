@@ -1,0 +1,23 @@
+"""``python -m components.evaluate``: play episodes with trained policies."""
+
+from pathlib import Path
+
+from components.cli import add_algorithm, add_seeds, params_of, run, stage_parser
+from inspo_core.stages import evaluate_stage
+
+
+def main() -> None:
+    parser = stage_parser("evaluate", "Play episodes with the last policy of every seed, greedily and by sampling.")
+    parser.add_argument("--dataset", required=True, help="name of the dataset that the policies were trained on")
+    add_algorithm(parser)
+    parser.add_argument("--train", type=Path, required=True, help="the policies, as the train stage wrote them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, seed_<k> each")
+    add_seeds(parser)
+    arguments = parser.parse_args()
+    params = params_of(arguments)
+    seeds = arguments.seeds or params.experiment.seeds
+    evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

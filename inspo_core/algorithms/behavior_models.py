@@ -1,0 +1,125 @@
+"""Behavior policies estimated from data: local clones mu^i(a^i|o^i) and one joint model mu(a|s).
+
+The joint model is order-agnostic and autoregressive (our reconstruction of the joint behavior policy that InSPO needs,
+docs/inspo.md): asked for agent j, it sees the state and the one-hot actions of whichever agents are already known.
+
+Shapes: N agents, B batch, A actions, O observation, S state.
+"""
+
+import torch
+from torch import Tensor
+
+from inspo_core.algorithms.networks import Policy, RowOptimizers, StackedMLP, masked_log_softmax
+from inspo_core.algorithms.transitions import Transitions
+
+
+class JointModel:
+    """One network for every conditional mu(a^j | s, known actions)."""
+
+    def __init__(self, network: StackedMLP, n_agents: int, n_actions: int):
+        self.network, self.n_agents, self.n_actions = network, n_agents, n_actions
+
+    @classmethod
+    def create(cls, data: Transitions, hidden: list[int], generator: torch.Generator) -> "JointModel":
+        n, a = data.n_agents, data.n_actions
+        sizes = [data.states.shape[1] + n * a + 2 * n, *hidden, a]
+        return cls(StackedMLP(1, sizes, generator, str(data.states.device)), n, a)
+
+    def conditional(self, states: Tensor, actions: Tensor, known: Tensor, asked: Tensor, available: Tensor) -> Tensor:
+        """log mu(. | s, a^known) of the agent asked.
+
+        states (B, S) standardised; actions (N, B), read only where known (N, B) bool is set; asked (B,) agent numbers;
+        available (B, A) actions of the agent asked -> (B, A).
+        """
+        one_hot = torch.nn.functional.one_hot(actions, self.n_actions) * known.unsqueeze(-1)  # (N, B, A)
+        inputs = torch.cat(
+            [
+                states,
+                one_hot.transpose(0, 1).flatten(1).to(states),
+                known.T.to(states),
+                torch.nn.functional.one_hot(asked, self.n_agents).to(states),
+            ],
+            dim=1,
+        )
+        return masked_log_softmax(self.network(inputs.unsqueeze(0))[0], available)
+
+    def asked_of(self, agent: int, states: Tensor, actions: Tensor, known: list[int], available: Tensor) -> Tensor:
+        """As :meth:`conditional` with one agent asked and the same known agents in the whole batch."""
+        known_mask = torch.zeros(self.n_agents, 1, dtype=torch.bool, device=states.device)
+        known_mask[known] = True
+        asked = torch.full((len(states),), agent, device=states.device)
+        return self.conditional(states, actions, known_mask.expand(-1, len(states)), asked, available)
+
+
+def cloning_loss(network: StackedMLP, data: Transitions, batch: Tensor) -> Tensor:
+    """-log pi^i(a^i|o^i), summed over agents, mean over the batch; batch (N, B) transition numbers, one row an agent."""
+    log_probs = _local_log_probs(network, data, data.rows[batch])
+    return -log_probs.gather(2, data.actions.gather(1, batch).unsqueeze(2)).mean(dim=(1, 2)).sum()
+
+
+def local_log_probs(network: StackedMLP, data: Transitions) -> Tensor:
+    """log mu^i(.|o^i) at every row of the data: (N, R, A)."""
+    rows = torch.arange(data.observations.shape[1], device=data.rows.device).expand(data.n_agents, -1)
+    with torch.no_grad():
+        return _local_log_probs(network, data, rows)
+
+
+def _local_log_probs(network: StackedMLP, data: Transitions, rows: Tensor) -> Tensor:
+    agents = torch.arange(data.n_agents, device=rows.device).unsqueeze(1)
+    return masked_log_softmax(network(data.observations[agents, rows]), data.available[agents, rows])
+
+
+def joint_loss(model: JointModel, data: Transitions, batch: Tensor, generator: torch.Generator) -> Tensor:
+    """-log mu(a^j|s, a^known) for a random order of the agents and a random position in it; batch (B,) transition numbers.
+
+    N times its expectation is the negative joint log-likelihood, averaged over orders.
+    """
+    n, size = data.n_agents, len(batch)
+    rank = torch.rand(n, size, generator=generator, device=batch.device).argsort(0).argsort(0)  # (N, B) place in the order
+    position = torch.randint(n, (size,), generator=generator, device=batch.device)
+    return -_data_log_prob(model, data, batch, known=rank < position, asked=(rank == position).int().argmax(0)).mean()
+
+
+@torch.no_grad()
+def joint_log_likelihood(model: JointModel, data: Transitions, batch: Tensor, first: int | None = None) -> Tensor:
+    """log mu(a|s) of data actions by the chain rule, agents in index order: (B,).
+
+    With ``first``: log mu(a^-i | s, a^i) for i = first, the other agents in index order.
+    """
+    known = [] if first is None else [first]
+    total = torch.zeros(len(batch), device=batch.device)
+    for agent in range(data.n_agents):
+        if agent == first:
+            continue
+        known_mask = torch.zeros(data.n_agents, len(batch), dtype=torch.bool, device=batch.device)
+        known_mask[known] = True
+        total += _data_log_prob(model, data, batch, known_mask, torch.full_like(batch, agent))
+        known.append(agent)
+    return total
+
+
+def _data_log_prob(model: JointModel, data: Transitions, batch: Tensor, known: Tensor, asked: Tensor) -> Tensor:
+    rows, actions = data.rows[batch], data.actions[:, batch]
+    log_probs = model.conditional(data.states[rows], actions, known, asked, data.available[asked, rows])
+    return log_probs.gather(1, actions.gather(0, asked.unsqueeze(0)).T).squeeze(1)
+
+
+class BehaviorModels:
+    """Both estimates of mu, trained side by side."""
+
+    def __init__(self, local: StackedMLP, joint: JointModel, data: Transitions):
+        self.local, self.joint = local, joint
+        self._data = data
+
+    @classmethod
+    def create(cls, data: Transitions, hidden: list[int], generator: torch.Generator) -> "BehaviorModels":
+        sizes = [data.observations.shape[2], *hidden, data.n_actions]
+        local = StackedMLP(data.n_agents, sizes, generator, str(data.states.device))
+        return cls(local, JointModel.create(data, hidden, generator), data)
+
+    def optimizers(self, learning_rate: float) -> tuple[RowOptimizers, RowOptimizers]:
+        return RowOptimizers(self.local, learning_rate), RowOptimizers(self.joint.network, learning_rate)
+
+    def policy(self) -> Policy:
+        """The local clones as an acting policy."""
+        return Policy(self.local, self._data.observation_standardizer)

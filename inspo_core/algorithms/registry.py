@@ -1,0 +1,10 @@
+"""The algorithms by name; their configurations are in ``inspo_core.config.ALGORITHM_CONFIGS`` under the same names."""
+
+from collections.abc import Callable
+from typing import Any
+
+from inspo_core.algorithms.base import Algorithm, Setup
+from inspo_core.algorithms.bc import BC
+from inspo_core.algorithms.inspo import InSPO
+
+ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {"inspo": InSPO, "bc": BC}

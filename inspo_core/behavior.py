@@ -1,0 +1,150 @@
+"""The stage ``behavior``: estimate the policies that collected a dataset, for one seed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from inspo_core.algorithms.behavior_models import BehaviorModels, cloning_loss, joint_log_likelihood, joint_loss, local_log_probs
+from inspo_core.algorithms.networks import RowOptimizers
+from inspo_core.algorithms.streams import Streams
+from inspo_core.algorithms.transitions import Transitions
+from inspo_core.config import BehaviorConfig
+from inspo_core.datasets import EpisodeDataset, read_dataset
+from inspo_core.errors import InspoError
+from inspo_core.files import atomic_directory, write_json
+from inspo_core.loop import METRICS, choose_device, run_loop
+from inspo_core.rng import numpy_stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """Transition numbers of the episodes trained on and of those held out."""
+
+    train: Tensor
+    held_out: Tensor
+    repeated: float  # share of held-out episodes that also occur, exactly, in the training part
+
+
+def split_episodes(dataset: EpisodeDataset, share: float, seed: int, device: str) -> Split:
+    """Hold out a random ``share`` of the episodes, at least one; data of a single episode are their own held-out part.
+
+    Small deterministic games repeat the same episodes, and leaving all copies of one out would leave out a behavior; so the
+    split is by episode, and the share of repeated ones tells how much the held-out likelihood is one of known episodes.
+    """
+    order = numpy_stream(seed, "held out").permutation(dataset.n_episodes)
+    count = min(max(1, round(share * dataset.n_episodes)), max(1, dataset.n_episodes - 1))
+    held_out, train = order[:count], order[count:] if dataset.n_episodes > 1 else order
+    distinct = dataset.distinct_episodes()
+    repeated = float(np.isin(distinct[held_out], distinct[train]).mean())
+    episode_of = np.repeat(np.arange(dataset.n_episodes), dataset.episode_lengths())
+    parts = (torch.as_tensor(np.flatnonzero(np.isin(episode_of, part)), device=device) for part in (train, held_out))
+    return Split(*parts, repeated)
+
+
+class BehaviorEstimation:
+    """Maximum likelihood for local clones and joint model; an iteration is ``check_every`` steps and a look at held-out data.
+
+    The parameters with the best held-out log-likelihood so far are kept, of either kind for itself.
+    """
+
+    def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str):
+        self._data, self._split, self._config = data, split, config
+        self._streams = Streams(seed, ["initial", "batches", "orders"], device)
+        self.models = BehaviorModels.create(data, config.hidden, self._streams["initial"])
+        self._networks = {"local": self.models.local, "joint": self.models.joint.network}
+        self._optimizers = {name: RowOptimizers(network, config.learning_rate) for name, network in self._networks.items()}
+        self._best = {name: network.parameters.clone() for name, network in self._networks.items()}
+        self._best_value = dict.fromkeys(self._networks, -float("inf"))
+
+    def iterate(self) -> dict[str, float]:
+        for _ in range(self._config.check_every):
+            shape = (self._data.n_agents, self._config.batch_size)
+            draw = torch.randint(len(self._split.train), shape, generator=self._streams["batches"], device=self._data.rows.device)
+            batch = self._split.train[draw]
+            self._optimizers["local"].step(cloning_loss(self.models.local, self._data, batch))
+            self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch[0], self._streams["orders"]))
+        held_out = self.log_likelihoods(self._split.held_out)
+        for name, value in held_out.items():
+            if value > self._best_value[name]:
+                self._best_value[name] = value
+                self._best[name].copy_(self._networks[name].parameters)
+        train = self.log_likelihoods(self._split.train[: 4 * len(self._split.held_out)])
+        metrics = {f"held_out/log_likelihood_{name}": value for name, value in held_out.items()}
+        return metrics | {f"train/log_likelihood_{name}": value for name, value in train.items()}
+
+    def log_likelihoods(self, transitions: Tensor) -> dict[str, float]:
+        """Mean log mu(a|s) in nats a joint action, under the product of the clones and under the joint model."""
+        data = self._data
+        log_mu = local_log_probs(self.models.local, data)[:, data.rows[transitions]]
+        local = log_mu.gather(2, data.actions[:, transitions].unsqueeze(2)).sum(0).mean().item()
+        return {"local": local, "joint": joint_log_likelihood(self.models.joint, data, transitions).mean().item()}
+
+    def keep_best(self) -> dict[str, float]:
+        """Put the best parameters into the models; their held-out values, the joint model's gain, and what was repeated."""
+        for name, network in self._networks.items():
+            network.parameters.copy_(self._best[name])
+        values = {f"held_out/log_likelihood_{name}": value for name, value in self._best_value.items()}
+        gain = self._best_value["joint"] - self._best_value["local"]
+        return values | {"held_out/joint_gain": gain, "held_out/repeated_episodes": self._split.repeated}
+
+    def state_dict(self) -> dict:
+        return {
+            "networks": {name: network.parameters for name, network in self._networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+            "best": self._best,
+            "best_value": self._best_value,
+            "streams": self._streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, network in self._networks.items():
+            network.parameters.copy_(state["networks"][name])
+            self._optimizers[name].load_state_dict(state["optimizers"][name])
+            self._best[name].copy_(state["best"][name])
+        self._best_value = dict(state["best_value"])
+        self._streams.load_state_dict(state["streams"])
+
+
+def estimate_behavior(
+    data: Path, config: BehaviorConfig, record: dict, checkpoint_every: int, device: str, seed: int, fingerprint: str, work: Path, out: Path
+) -> None:
+    """Write the behavior models of one seed to ``out``: ``behavior.safetensors``, ``behavior.json``, metrics and ``run.json``.
+
+    ``data`` is a native dataset, ``record`` what ``run.json`` says, ``work`` the folder of the checkpoint.
+    """
+    dataset = read_dataset(data)
+    device = choose_device(device)
+    transitions = Transitions.from_dataset(dataset, device)
+    split = split_episodes(dataset, config.held_out, seed, device)
+    estimation = BehaviorEstimation(transitions, split, config, seed, device)
+    run_loop(estimation, config.steps // config.check_every, checkpoint_every, work, fingerprint)
+    metrics = estimation.keep_best()
+    tensors = {"local": estimation.models.local.parameters, "joint": estimation.models.joint.network.parameters}
+    with atomic_directory(out) as aside:
+        save_file({name: tensor.detach().cpu() for name, tensor in tensors.items()}, aside / "behavior.safetensors")
+        write_json(aside / "behavior.json", {"hidden": config.hidden})
+        (aside / METRICS).write_bytes((work / METRICS).read_bytes())
+        write_json(aside / "metrics.json", metrics)
+        write_json(aside / "run.json", record)
+
+
+def load_behavior(directory: Path, data: Transitions) -> BehaviorModels:
+    """Read the models that :func:`estimate_behavior` wrote for the same data.
+
+    Raises InspoError: missing, damaged, or of data with other sizes.
+    """
+    device = str(data.states.device)
+    try:
+        hidden = json.loads((directory / "behavior.json").read_text())["hidden"]
+        tensors = load_file(directory / "behavior.safetensors", device=device)
+        models = BehaviorModels.create(data, hidden, torch.Generator(device))
+        models.local.parameters.copy_(tensors["local"])
+        models.joint.network.parameters.copy_(tensors["joint"])
+    except Exception as error:  # safetensors raises its own kinds for damaged files, torch its own for other sizes
+        raise InspoError(f"{directory} holds no usable behavior models ({error}); run the behavior stage again") from error
+    return models

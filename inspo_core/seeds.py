@@ -1,0 +1,149 @@
+"""Running the seeds of a stage side by side, each in a one-thread process, and finding those that are done already."""
+
+import multiprocessing
+import os
+import pkgutil
+import shutil
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from inspo_core.errors import InspoError
+from inspo_core.files import read_json, remove
+from inspo_core.progress import Progress
+from inspo_core.stopping import stop_on, stop_requested
+from inspo_core.tracking import StageTracker
+
+# Imported once by the process from which seed processes are forked; this process itself has no use for torch.
+PRELOADED = ["inspo_core.behavior", "inspo_core.evaluation", "inspo_core.training"]
+POLL_SECONDS = 0.2
+EXIT_STOPPED = 128 + signal.SIGTERM
+
+@dataclass(frozen=True)
+class SeedJob:
+    """One seed's run: the stage's function, called with ``arguments``, writes the folder ``out`` in one move."""
+
+    seed: int
+    fingerprint: str
+    out: Path
+    work: Path  # scratch: checkpoint and growing metrics, kept while the run is unfinished
+    arguments: dict[str, Any]
+    config: dict[str, Any]  # what is shown as the run's parameters
+
+    def is_done(self) -> bool:
+        """Whether ``out`` holds this very run's result."""
+        record = self.out / "run.json"
+        return record.exists() and read_json(record).get("fingerprint") == self.fingerprint
+
+
+@dataclass
+class _Running:
+    job: SeedJob
+    process: multiprocessing.process.BaseProcess
+    messages: Connection = field(repr=False)
+
+
+def default_workers() -> int:
+    """INSPO_WORKERS, or the number of processors that this process may use."""
+    return int(os.environ.get("INSPO_WORKERS") or len(os.sched_getaffinity(0)))
+
+
+def prune(folder: Path, jobs: list[SeedJob]) -> None:
+    """Remove the seeds in ``folder`` that are not asked for, so that its content depends on the parameters alone."""
+    keep = {job.out.name for job in jobs}
+    for path in folder.glob("seed_*"):
+        if path.name not in keep:
+            remove(path)
+
+
+def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: str, iterations: int) -> None:
+    """Run the jobs with ``function`` (``module:name``), as many at a time as there are workers.
+
+    A failed seed does not stop the others; their results are kept. SIGTERM or SIGINT lets every seed write its checkpoint.
+
+    Raises InspoError naming the seeds that failed; SystemExit when stopped by a signal.
+    """
+    stop_on(signal.SIGTERM, signal.SIGINT)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    waiting, running, failures = list(reversed(jobs)), [], []
+    with Progress(title, [job.seed for job in jobs], iterations) as progress:
+        while running or (waiting and not stop_requested()):
+            while waiting and len(running) < default_workers() and not stop_requested():
+                job = waiting.pop()
+                tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl")
+                running.append(_start(context, function, job))
+            time.sleep(POLL_SECONDS)
+            for seed in list(running):
+                if stop_requested() and seed.process.is_alive():
+                    os.kill(seed.process.pid, signal.SIGTERM)
+                progress.update(seed.job.seed, seed.job.work / "metrics.jsonl")
+                if not seed.process.is_alive():
+                    running.remove(seed)
+                    if message := _finish(seed, tracker):
+                        failures.append(f"seed {seed.job.seed}: {message}")
+            tracker.poll()
+    if stop_requested():
+        print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
+    if failures:
+        raise InspoError(f"{title}: {len(failures)} of {len(jobs)} seeds failed; " + "; ".join(failures))
+
+
+def _start(context: multiprocessing.context.BaseContext, function: str, job: SeedJob) -> _Running:
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_seed_main, args=(function, job, send))
+    process.start()
+    send.close()
+    return _Running(job, process, receive)
+
+
+def _finish(seed: _Running, tracker: StageTracker) -> str | None:
+    """Tell the tracker how the seed ended; the reason if it failed."""
+    job, code = seed.job, seed.process.exitcode
+    if code == 0:
+        artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
+        policy = job.out if (job.out / "policy.safetensors").exists() else None
+        final_metrics = job.out / "metrics.json"
+        final = read_json(final_metrics) if final_metrics.exists() else {}
+        tracker.seed_finished(job.seed, "FINISHED", final, artifacts, policy)
+        shutil.rmtree(job.work, ignore_errors=True)
+        return None
+    if code == EXIT_STOPPED:
+        tracker.seed_finished(job.seed, "KILLED", {}, [], None)
+        return None
+    tracker.seed_finished(job.seed, "FAILED", {}, [], None)
+    if seed.messages.poll():
+        return seed.messages.recv()
+    return f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
+
+
+def _seed_main(function: str, job: SeedJob, messages: Connection) -> None:
+    import torch
+
+    from inspo_core.loop import Stopped
+
+    torch.set_num_threads(1)  # seeds have a core each; OpenMP threads that wait for one another would only take turns
+
+    stop_on(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and asks us to stop
+    try:
+        pkgutil.resolve_name(function)(**job.arguments)
+    except Stopped:
+        sys.exit(EXIT_STOPPED)
+    except InspoError as error:
+        messages.send(str(error))
+        sys.exit(2)
+    except OSError as error:
+        place = error.filename or job.work
+        messages.send(f"cannot write {place}: {error.strerror}; free space there, make it writable, or choose another place")
+        sys.exit(2)
+    except Exception as error:
+        traceback.print_exc()
+        messages.send(f"{type(error).__name__}: {error}")
+        sys.exit(1)

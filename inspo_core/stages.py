@@ -1,0 +1,127 @@
+"""The stages that run once a seed: which runs there are, which of them are done, and their record in MLflow."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from inspo_core.config import Params, algorithm_config, loop_config
+from inspo_core.datasets.format import content_hash
+from inspo_core.errors import InspoError
+from inspo_core.evaluation import evaluation_fingerprint, summarise
+from inspo_core.files import read_json
+from inspo_core.fingerprint import fingerprint, tree_hash
+from inspo_core.seeds import SeedJob, prune, run_seeds
+from inspo_core.tracking import StageTracker
+
+
+def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], out: Path) -> None:
+    """Estimate the behavior policies of ``dataset`` for every seed: ``out/seed_<k>``."""
+    config, device, digest = params.behavior, params.train.device, content_hash(data)
+    common = {"data": data, "config": config, "device": device, "checkpoint_every": params.train.checkpoint_every}
+    jobs = []
+    for seed in seeds:
+        section = {"device": device, "seed": seed, **config.model_dump()}
+        record = _record("behavior", {"dataset": dataset, "algorithm": None, "variant": None, "seed": seed}, section, {"data": digest})
+        jobs.append(_looping_job(record, out, common))
+    _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, data, out, config.steps // config.check_every)
+
+
+def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavior: Path, seeds: list[int], out: Path) -> None:
+    """Train ``algorithm`` on ``dataset`` for every seed, each with its own behavior models: ``out/seed_<k>``."""
+    loop, config, digest = loop_config(params.train), algorithm_config(algorithm, params.train), content_hash(data)
+    jobs = []
+    for seed in seeds:
+        models = behavior / f"seed_{seed}"
+        lineage = {"dataset": dataset, "algorithm": algorithm, "variant": loop.variant, "seed": seed}
+        section = {"algorithm": algorithm, "seed": seed, **loop.model_dump(), **config.model_dump()}
+        record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
+        jobs.append(
+            _looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config})
+        )
+    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, algorithm, data, out, loop.iterations)
+
+
+def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, seeds: list[int], out: Path) -> None:
+    """Evaluate the last policy of every seed, ``train/seed_<k>``: ``out/seed_<k>`` and ``out/summary.json``."""
+    env = source_of(params, dataset).env
+    jobs = []
+    for seed in seeds:
+        policy, folder = train / f"seed_{seed}", out / f"seed_{seed}"
+        name = evaluation_fingerprint(env, policy, params.evaluate)
+        arguments = {
+            "env_name": env,
+            "policy_dir": policy,
+            "dataset": dataset,
+            "algorithm": algorithm,
+            "variant": params.train.variant,
+            "seed": seed,
+            "config": params.evaluate,
+            "out": folder,
+        }
+        shown = {"train": read_json(policy / "run.json")["config"], "evaluate": params.evaluate.model_dump()}
+        jobs.append(SeedJob(seed, name, folder, work_folder(name), arguments, shown))
+    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, algorithm, None, out, 1)
+    summarise(out, seeds, params.report)
+
+
+def source_of(params: Params, dataset: str) -> Any:
+    """The source of ``dataset`` in ``ingest.sources``; InspoError if it has none."""
+    if dataset not in params.ingest.sources:
+        known = ", ".join(params.ingest.sources)
+        raise InspoError(f"params.yaml: ingest.sources has no dataset {dataset!r}; add it there, or use one of {known}")
+    return params.ingest.sources[dataset]
+
+
+def work_folder(name: str) -> Path:
+    """Where the unfinished run ``name`` keeps its checkpoint: below ``INSPO_CHECKPOINTS`` (default ``checkpoints``)."""
+    return Path(os.environ.get("INSPO_CHECKPOINTS", "checkpoints")) / name
+
+
+def _record(stage: str, lineage: dict[str, Any], section: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    """What ``run.json`` says of a seed's run."""
+    return {**lineage, "stage": stage, "fingerprint": fingerprint(stage, section, inputs), "inputs": inputs, "config": section}
+
+
+def _looping_job(record: dict[str, Any], out: Path, arguments: dict[str, Any]) -> SeedJob:
+    seed, name = record["seed"], record["fingerprint"]
+    folder, work = out / f"seed_{seed}", work_folder(name)
+    own = {"record": record, "seed": seed, "fingerprint": name, "work": work, "out": folder}
+    return SeedJob(seed, name, folder, work, arguments | own, {record["stage"]: record["config"]})
+
+
+def _run(
+    stage: str, function: str, jobs: list[SeedJob], params: Params, dataset: str, algorithm: str | None, data: Path | None, out: Path, lines: int
+) -> None:
+    """Run the jobs that are not done, as one stage in MLflow; ``lines``: length of a seed's metrics file."""
+    title = " ".join(part for part in (stage, dataset, algorithm) if part)
+    waiting = [job for job in jobs if not job.is_done()]
+    if done := len(jobs) - len(waiting):
+        print(f"{title}: {done} of {len(jobs)} seeds are done already")
+    if waiting:
+        inputs = {"data": content_hash(data)} if data else {}
+        name = fingerprint(stage, [job.fingerprint for job in jobs], inputs)
+        described = {"digest": content_hash(data), "source": str(data)} if data else None
+        variant = params.train.variant if algorithm else None
+        tracker = StageTracker(
+            stage,
+            params.experiment.name,
+            dataset,
+            algorithm,
+            variant,
+            _common(waiting),
+            inputs,
+            name,
+            described,
+            pipeline=params.model_dump(mode="json"),
+        )
+        with tracker:
+            run_seeds(function, waiting, tracker, title, lines)
+    prune(out, jobs)
+
+
+def _common(jobs: list[SeedJob]) -> dict[str, Any]:
+    """The parameters that all seeds share."""
+    return {
+        section: {key: value for key, value in values.items() if all(job.config[section].get(key) == value for job in jobs)}
+        for section, values in jobs[0].config.items()
+    }

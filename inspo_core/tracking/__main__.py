@@ -1,0 +1,27 @@
+"""``python -m inspo_core.tracking deliver``: send to MLflow what stages could not."""
+
+import argparse
+import sys
+
+from inspo_core.tracking.delivery import Delivery
+from inspo_core.tracking.store import Unreachable, project_root
+from inspo_core.tracking.tracker import warn
+
+
+def main() -> int:
+    """Deliver the outbox. Returns 0 when nothing is left but the journals of stages that are running, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m inspo_core.tracking", description="Records of stages that MLflow has not got yet.")
+    parser.add_argument("command", choices=["deliver"], help="send everything in outbox/ to MLFLOW_TRACKING_URI, or to mlflow.db without it")
+    parser.parse_args()
+    delivery, outbox = Delivery(warn), project_root() / "outbox"
+    try:
+        running = delivery.send_outbox(outbox)
+    except Unreachable as error:
+        print(f"error: MLflow at {delivery.place} takes no records ({error}); they stay in {outbox}", file=sys.stderr)
+        return 1
+    print(f"outbox delivered to {delivery.place}" + (f"; still running: {', '.join(running)}" if running else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

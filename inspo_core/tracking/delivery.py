@@ -1,0 +1,95 @@
+"""Delivers journals to the MLflow store: one connection a process, made when the first journal is sent."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from inspo_core.tracking.journal import JOURNAL, Journal
+from inspo_core.tracking.provenance import is_gone
+from inspo_core.tracking.replay import Replay
+from inspo_core.tracking.runs import Runs
+from inspo_core.tracking.store import Unreachable, connect, reason, shown, tracking_uri
+
+
+class Delivery:
+    """This process's way to the MLflow store; importing MLflow and opening the store wait for the first :meth:`send`."""
+
+    def __init__(self, warn: Callable[[str], None]):
+        """``warn`` takes a sentence about something that MLflow refuses to hold; it hears each sentence once."""
+        self._uri = tracking_uri()
+        self.place = shown(self._uri)
+        self._warn, self._warned = warn, set()
+        self._runs: Runs | None = None
+
+    def send(self, journal: Journal, *, end: bool = True) -> None:
+        """Deliver what the journal holds and the store does not; ``end=False`` leaves the run RUNNING.
+
+        Raises Unreachable; then a later call goes on from there.
+        """
+        state = journal.state
+        if state.get("store") == self.place and state["position"] >= journal.size():
+            return
+        with self._store() as runs:
+            try:
+                Replay(journal, runs, self.place, self._warn_once).send(end=end)
+            except Exception as error:
+                if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                runs.forget()  # the store was emptied, or is another one at the same place
+                journal.state = {}
+                Replay(journal, runs, self.place, self._warn_once).send(end=end)
+
+    def send_outbox(self, outbox: Path) -> list[str]:
+        """Deliver and remove the journals that no process is writing; a run whose process is gone ends as KILLED.
+
+        Returns the names of the journals that remain because their processes live. Raises Unreachable.
+        """
+        journals, alive = [], []
+        try:
+            for path in sorted(outbox.glob(f"[!.]*/{JOURNAL}")):
+                if journal := Journal.open(path.parent, create=False):
+                    journals.append(journal)
+                elif path.exists():
+                    alive.append(path.parent.name)
+            journals.sort(key=_stages_first)
+            for journal in journals:
+                if (last := journal.last()) and last["op"] != "end":
+                    journal.append({"op": "end", "time": last["time"], "status": "KILLED"})
+            for journal in journals:
+                self.send(journal, end=False)
+            for journal in reversed(journals):
+                self.send(journal)
+            for journal in journals:
+                journal.remove()
+            return alive
+        finally:
+            for journal in journals:
+                journal.close()
+
+    def reap(self, experiment: dict[str, Any]) -> None:
+        """End the runs of an experiment that dead processes of this host left RUNNING in the store. Raises Unreachable."""
+        with self._store() as runs:
+            runs.reap(runs.experiment(experiment), is_gone)
+
+    @contextmanager
+    def _store(self) -> Iterator[Runs]:
+        try:
+            if self._runs is None:
+                self._runs = Runs(connect(self._uri), self._uri)
+            yield self._runs
+        except Unreachable:
+            raise
+        except Exception as error:  # each kind of store and artifact store fails with errors of its own
+            raise Unreachable(reason(error)) from error
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            self._warn(sentence)
+
+
+def _stages_first(journal: Journal) -> tuple[bool, int]:
+    # A stage's run is there before the runs of its seeds, and ends after them.
+    begin = next((operation for operation, _ in journal.operations()), None)
+    return (begin["pipeline"] is None, begin["time"]) if begin else (False, 0)

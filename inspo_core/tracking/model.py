@@ -1,0 +1,47 @@
+"""Writes a trained policy as an MLflow model, with signature, input example and pinned requirements; nothing is pickled.
+
+Shapes: B batch, N agents, O observation size, A actions.
+"""
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+
+from inspo_core.files import read_json
+
+SERVING = Path(__file__).with_name("serving.py")
+ARCHITECTURE, PARAMETERS = "policy.json", "policy.safetensors"
+REQUIREMENTS = ("mlflow", "numpy", "safetensors")
+
+
+def write(policy: Path, folder: Path, model_id: str, run_id: str, location: str) -> None:
+    """Write the policy that lies in ``policy`` as an MLflow model into ``folder``, as logged model ``model_id`` at ``location``."""
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    architecture = read_json(policy / ARCHITECTURE)
+    agents, observation, actions = architecture["n_agents"], architecture["sizes"][0], architecture["sizes"][-1]
+    signature = ModelSignature(
+        inputs=Schema(
+            [
+                TensorSpec(np.dtype("float32"), (-1, agents, observation), "observations"),
+                TensorSpec(np.dtype("bool"), (-1, agents, actions), "available_actions"),
+            ]
+        ),
+        outputs=Schema([TensorSpec(np.dtype("int64"), (-1, agents))]),
+        params=ParamSchema([ParamSpec("greedy", "boolean", True), ParamSpec("seed", "long", 0)]),
+    )
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(SERVING),
+        artifacts={"architecture": str(policy / ARCHITECTURE), "parameters": str(policy / PARAMETERS)},
+        signature=signature,
+        input_example={
+            "observations": np.zeros((1, agents, observation), np.float32),
+            "available_actions": np.ones((1, agents, actions), bool),
+        },
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        mlflow_model=Model(artifact_path=location, run_id=run_id, model_id=model_id),
+    )

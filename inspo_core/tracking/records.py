@@ -1,0 +1,79 @@
+"""How a run is described: its place under a pipeline run, tags, parameters and dataset, as JSON values without secrets."""
+
+import getpass
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from inspo_core.files import canonical_json
+from inspo_core.fingerprint import STAGE_CODE, code_hash, file_hash
+from inspo_core.tracking.provenance import dvc_data_hash, provenance_tags
+from inspo_core.tracking.store import redact
+
+_LONGEST = 5000  # characters of a tag or a parameter that are kept; MLflow refuses longer ones
+
+
+def key_of(*identity: Any) -> str:
+    """A short name for a run, from what makes it that run."""
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+def common_tags() -> dict[str, str]:
+    """The tags of every run of this process."""
+    tags = provenance_tags() | {"mlflow.source.type": "JOB" if os.environ.get("KUBERNETES_SERVICE_HOST") else "LOCAL"}
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        tags["dvc_experiment"] = experiment
+    try:
+        tags["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError):
+        pass  # a container's numeric user has no name
+    return tags
+
+
+def pipeline_record(experiment: dict[str, Any], params: dict[str, Any] | None) -> dict[str, Any]:
+    """The run above the stages: the orchestrator's ``{"run_id"}``, or one whose key says what is run.
+
+    Stages with the same experiment, parameters (None: params.yaml), code and data share it, whoever starts them and when.
+    """
+    if experiment["run_id"]:
+        return {"run_id": experiment["run_id"]}
+    file = Path("params.yaml")
+    what = params if params is not None else file_hash(file) if file.exists() else None
+    code = {stage: code_hash(stage) for stage in STAGE_CODE if stage != "report"}  # new figures do not make a new pipeline run
+    key = key_of(experiment["id"] or experiment["name"], what, code, dvc_data_hash())
+    tags = {name: value for name, value in common_tags().items() if name not in ("host", "process")}
+    return {
+        "key": key,
+        "name": f"pipeline {os.environ.get('DVC_EXP_NAME') or key[:7]}",
+        "tags": texts(tags | {"level": "pipeline"}),
+        "params": flat(params or {}),
+    }
+
+
+def dataset_record(name: str, data: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
+    """A dataset in the fields of MLflow's ``Dataset``; without a ``digest`` in ``data`` it is that of ``inputs``."""
+    return {
+        "name": name,
+        "digest": str(data.get("digest") or key_of(inputs))[:16],
+        "source_type": "local",
+        "source": redact(json.dumps({"uri": str(data.get("source", ""))})),
+        "profile": redact(json.dumps(data)),
+    }
+
+
+def flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as ``section.key`` -> text; lists as JSON."""
+    result = {}
+    for key, value in params.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return texts(result)
+
+
+def texts(values: dict[str, str]) -> dict[str, str]:
+    """Values fit for tags and parameters: without secrets, not too long."""
+    return {key: redact(value)[:_LONGEST] for key, value in values.items()}

@@ -1,0 +1,168 @@
+"""Finding, making and ending runs in an MLflow store; a run's identity is its tag ``inspo.key``."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from inspo_core.tracking.store import Unreachable, artifact_location, store_lock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+KEY = "inspo.key"
+
+# On a server, two machines may make the same run at once: both wait this long, look again and take the older one.
+SETTLE_SECONDS = 0.5
+_CHILDREN = 50_000  # MLflow's limit of one search
+PARAMETERS = 100  # MLflow's limit of one request
+
+
+class Runs:
+    """The runs of one store. Every method may raise whatever the store raises."""
+
+    def __init__(self, client: "MlflowClient", uri: str):
+        self.client = client
+        self._uri = uri
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is remembered of the store."""
+        self._experiments: dict[str, str] = {}
+        self._existing: dict[str, set[tuple[str, int]]] = {}
+
+    def experiment(self, wanted: dict[str, Any]) -> str:
+        """The id of the experiment ``{"name", "id", "run_id"}``: given, or that of the run, or the one of that name, made if missing."""
+        if wanted["id"]:
+            return wanted["id"]
+        name = wanted["run_id"] or wanted["name"]
+        if name not in self._experiments:
+            if wanted["run_id"]:
+                self._experiments[name] = self.client.get_run(name).info.experiment_id
+            else:
+                self._experiments[name] = self._named_experiment(name)
+        return self._experiments[name]
+
+    def _named_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        with store_lock(self._uri):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                tags = {"mlflow.experimentKind": "custom_model_development"}  # the view with runs, charts and models
+                try:
+                    return self.client.create_experiment(name, artifact_location(self._uri, name), tags)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self.client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":
+            raise Unreachable(f"its experiment {name!r} is deleted; restore it there, or choose another experiment.name")
+        return found.experiment_id
+
+    def parent(self, operation: dict[str, Any], experiment: str) -> str | None:
+        """The run under which a ``begin`` operation's run belongs; a pipeline run that is not there yet is made.
+
+        A parent that an orchestrator has opened is taken as it is. None if a seed's stage run is not in the store.
+        """
+        pipeline = operation["pipeline"]
+        if pipeline is None:
+            run = self._find(experiment, operation["stage_key"])
+            return run and run.info.run_id
+        if "run_id" in pipeline:
+            return pipeline["run_id"]
+        run, found = self.find_or_create(experiment, pipeline["key"], pipeline["name"], pipeline["tags"], operation["time"], shared=True)
+        if found:
+            self.client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            self.log_params(run, pipeline["params"])
+        return run.info.run_id
+
+    def log_params(self, run: "Run", params: dict[str, str]) -> None:
+        """Log the parameters that ``run`` does not have; MLflow refuses to change one."""
+        from mlflow.entities import Param
+
+        missing = [Param(key, value) for key, value in params.items() if key not in run.data.params]
+        for start in range(0, len(missing), PARAMETERS):
+            self.client.log_batch(run.info.run_id, params=missing[start : start + PARAMETERS], synchronous=True)
+
+    def log_dataset(self, run_id: str, dataset: dict[str, str], context: str) -> None:
+        """Log a dataset as a run's input; ``dataset`` has the fields of MLflow's ``Dataset``."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        self.client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])])
+
+    def reopen(self, run: "Run", tags: dict[str, str]) -> None:
+        """Set a run to RUNNING under another process."""
+        from mlflow.entities import RunTag
+
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        self.client.log_batch(run.info.run_id, tags=[RunTag(*item) for item in tags.items()], synchronous=True)
+
+    def existing_points(self, run_id: str) -> set[tuple[str, int]]:
+        """The (metric, step) pairs that the run had when this was first asked."""
+        if run_id not in self._existing:
+            names = self.client.get_run(run_id).data.metrics
+            history = [point for name in names for point in self.client.get_metric_history(run_id, name)]
+            self._existing[run_id] = {(point.key, point.step) for point in history}
+        return self._existing[run_id]
+
+    def find_or_create(
+        self, experiment: str, key: str, name: str, tags: dict[str, str], start: int, shared: bool
+    ) -> tuple["Run", bool]:
+        """The run with that key, and whether it was there.
+
+        ``shared``: other processes may look for it at the same moment; they all get the same run.
+        """
+        if not shared:
+            found = self._find(experiment, key)
+            return (found, True) if found else (self._create(experiment, key, name, tags, start), False)
+        with store_lock(self._uri):
+            if found := self._find(experiment, key):
+                return found, True
+            made = self._create(experiment, key, name, tags, start)
+        if not self._uri.startswith("http"):
+            return made, False
+        time.sleep(SETTLE_SECONDS)
+        eldest = self._find(experiment, key) or made
+        if eldest.info.run_id == made.info.run_id:
+            return made, False
+        self.client.delete_run(made.info.run_id)
+        return eldest, True
+
+    def _find(self, experiment: str, key: str) -> "Run | None":
+        found = self.client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=10, order_by=["attributes.start_time ASC"])
+        return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+    def _create(self, experiment: str, key: str, name: str, tags: dict[str, str], start: int) -> "Run":
+        return self.client.create_run(experiment, start, tags | {KEY: key}, name)
+
+    def has_running_child(self, run_id: str, experiment: str) -> bool:
+        """Whether a run under this one is RUNNING."""
+        return any(child.info.status == "RUNNING" for child in self._children(run_id, experiment))
+
+    def settle(self, run_id: str, experiment: str) -> None:
+        """Give a pipeline run the status that its stages have together; of a stage that ran twice, the later run counts."""
+        latest = {}
+        for child in sorted(self._children(run_id, experiment), key=lambda child: child.info.start_time):
+            latest[tuple(child.data.tags.get(tag) for tag in ("stage", "dataset", "algorithm", "variant"))] = child.info.status
+        statuses = set(latest.values())
+        if "RUNNING" not in statuses:
+            self.client.set_terminated(run_id, next((bad for bad in ("FAILED", "KILLED") if bad in statuses), "FINISHED"))
+
+    def _children(self, run_id: str, experiment: str) -> list["Run"]:
+        return self.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=_CHILDREN)
+
+    def reap(self, experiment: str, is_gone: Callable[[str, str], bool]) -> None:
+        """Set runs to KILLED that are RUNNING although their process is gone, and settle the pipelines above them."""
+        filters = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
+        parents = set()
+        for run in self.client.search_runs([experiment], filters, max_results=_CHILDREN):
+            tags = run.data.tags
+            if KEY in tags and is_gone(tags["host"], tags.get("process", "")):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                if tags.get("level") == "stage" and "inspo.pipeline" in tags:
+                    parents.add(tags["mlflow.parentRunId"])
+        for parent in parents:
+            self.settle(parent, experiment)

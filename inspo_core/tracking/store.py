@@ -1,0 +1,141 @@
+"""Which MLflow store the runs go to, and how to reach it: without waiting long, without showing its password."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+
+# MLflow's own defaults wait four minutes for a dead server, draw progress bars and report usage over the network.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+class Unreachable(Exception):
+    """The store cannot be used now; the message says why and, where it is in the user's hands, what to do. No secrets in it."""
+
+
+def project_root() -> Path:
+    """The project's folder: the current one, or the one outside for an experiment that DVC runs in a temporary copy."""
+    here = Path.cwd()
+    for place in here.parents:
+        if (place / ".dvc" / "tmp" / "exps") in here.parents:
+            return place
+    return here
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the database ``mlflow.db`` in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
+
+
+def shown(uri: str) -> str:
+    """The URI without user, password and query, fit for messages."""
+    path = _database(uri)
+    if path:
+        return str(path)
+    parts = urllib.parse.urlsplit(uri)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def redact(text: str) -> str:
+    """``text`` without the passwords of URIs in it."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        if uri := os.environ.get(name):
+            text = text.replace(uri, shown(uri))
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of a store that answers.
+
+    Importing MLflow and opening a store take a second each, so nothing but delivery does it.
+    Raises Unreachable.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    path = _database(uri)
+    try:
+        if path is None:
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+        with file_lock(path):  # processes that make the tables of a new database at the same time break one another
+            _check_database(path)
+            return MlflowClient(uri)
+    except Unreachable:
+        raise
+    except Exception as error:  # each kind of store fails with errors of its own
+        raise Unreachable(reason(error)) from error
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line and without secrets."""
+    text = str(error)
+    for marker in ("Caused by ", "Response body: "):
+        text = text.partition(marker)[2] or text
+    return redact(" ".join(text.split()))[:300] or type(error).__name__
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where artifacts of a new experiment go: beside a local database; None lets the server decide."""
+    path = _database(uri)
+    return path and (path.parent / ARTIFACTS / re.sub(r"[^\w.-]+", "_", experiment)).as_uri()
+
+
+@contextlib.contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Keep the other processes of this machine out of a local database while something is looked up and then made."""
+    path = _database(uri)
+    with file_lock(path) if path else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold ``<path>.lock``. Raises Unreachable if it cannot be made."""
+    try:
+        lock = open(f"{path}.lock", "a")
+    except OSError as error:
+        raise Unreachable(_unwritable(path, error.strerror)) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _database(uri: str) -> Path | None:
+    scheme, _, path = uri.partition(":///")
+    return Path(urllib.parse.unquote(path.partition("?")[0])).absolute() if scheme.startswith("sqlite") else None
+
+
+def _check_database(path: Path) -> None:
+    # MLflow would try for minutes to open a database that cannot be written.
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("CREATE TEMP TABLE probe (x)")
+            database.rollback()
+    except sqlite3.DatabaseError as error:
+        raise Unreachable(_unwritable(path, str(error))) from error
+
+
+def _unwritable(path: Path, why: str | None) -> str:
+    return f"{path} cannot be used as a database ({why}); make it writable, remove it if it is damaged, or set MLFLOW_TRACKING_URI"

@@ -1,0 +1,253 @@
+"""Follows one stage and its seeds, and records them as MLflow runs, never in the stage's way."""
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from inspo_core.fingerprint import file_hash
+from inspo_core.tracking.delivery import Delivery
+from inspo_core.tracking.journal import Journal, Tail
+from inspo_core.tracking.model import ARCHITECTURE, PARAMETERS
+from inspo_core.tracking.records import common_tags, dataset_record, flat, key_of, pipeline_record, texts
+from inspo_core.tracking.registry import ModelChoice, registered_name
+from inspo_core.tracking.store import Unreachable, project_root
+
+DELIVER_SECONDS = 5.0  # between two deliveries of a stage that runs
+RETRY_SECONDS = 60.0  # after the store was found unreachable
+DELIVER_COMMAND = "python -m inspo_core.tracking deliver"
+
+
+def warn(sentence: str) -> None:
+    """Print a warning to standard error."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+class StageTracker:
+    """Records a stage as an MLflow run under its pipeline's run, and each of its seeds as a run under the stage's.
+
+    Everything is written to ``outbox/`` first and delivered to MLflow from there every few seconds. What cannot be delivered
+    stays there for a later stage, or for ``python -m inspo_core.tracking deliver``; the stage itself goes on.
+
+    As a context manager it ends the run, and the runs of unfinished seeds, as FINISHED, as FAILED after an exception, or as KILLED
+    after what is no error (KeyboardInterrupt, SystemExit).
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        experiment: str,
+        dataset: str | None,
+        algorithm: str | None,
+        variant: str | None,
+        params: dict[str, Any],
+        inputs: dict[str, str],
+        fingerprint: str,
+        data: dict[str, Any] | None = None,
+        *,
+        pipeline: dict[str, Any] | None = None,
+    ):
+        """Describe the stage; nothing is written before ``with``.
+
+        ``params``: what the run shows as parameters, nested or flat. ``inputs``: content hash of each input, by name.
+        ``data``: description of the dataset (JSON values) for MLflow's dataset inputs; ``digest`` and ``source`` in it are used.
+        ``pipeline``: all parameters; runs with the same ones, the same code and data belong to one pipeline run (default: params.yaml).
+        """
+        self._experiment = {
+            "name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment,
+            "id": os.environ.get("MLFLOW_EXPERIMENT_ID") or None,
+            "run_id": os.environ.get("MLFLOW_RUN_ID") or None,
+        }
+        identity = {"stage": stage, "dataset": dataset, "algorithm": algorithm, "variant": variant}
+        self._identity = {name: value for name, value in identity.items() if value}
+        self._params, self._fingerprint = params, fingerprint
+        self._inputs = {f"input_{name}": digest[:16] for name, digest in inputs.items()}
+        self._data = data and dataset_record(dataset or stage, data, inputs)
+        self._pipeline = pipeline_record(self._experiment, pipeline)
+        self._key = key_of(self._pipeline.get("key") or self._pipeline["run_id"], self._identity, fingerprint)
+        self._outbox = project_root() / "outbox"
+        self._delivery = Delivery(warn)
+        self._seeds: dict[int, _Seed] = {}
+        self._ended: list[Journal] = []
+        self._next_delivery = 0.0
+        self._outbox_sent = self._troubled = False
+
+    def __enter__(self) -> "StageTracker":
+        self._journal = self._begin(self._key, self._title(self._identity["stage"]), {}, self._fingerprint, self._params)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        for seed in list(self._seeds):
+            self._end_seed(seed, "KILLED" if status == "FINISHED" else status)
+        self._journal.append({"op": "end", "time": _now(), "status": status})
+        self._ended.append(self._journal)
+        self._deliver()
+        for journal in self._ended:
+            journal.close()
+
+    def seed_started(self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path) -> None:
+        """Open the run of ``seed``; ``metrics_file`` is followed as it grows by lines ``{"step": int, "<metric>": float, ...}``."""
+        stage = self._identity["stage"]
+        name = self._title("" if stage == "train" else stage, f"seed {seed}")
+        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params)
+        self._seeds[seed] = _Seed(journal, metrics_file, flat(params), self._identity | {"seed": str(seed), "fingerprint": fingerprint})
+
+    def poll(self) -> None:
+        """Read new lines of all running seeds, and deliver now and then. Call it about once a second."""
+        for seed in self._seeds.values():
+            seed.read()
+        if time.monotonic() >= self._next_delivery:
+            self._deliver()
+
+    def seed_finished(self, seed: int, status: str, final: dict[str, float], artifacts: list[Path], policy: Path | None) -> None:
+        """Close the run of ``seed`` as FINISHED, FAILED or KILLED.
+
+        ``final``: metrics recorded once, as ``final/<name>``. ``artifacts``: files or folders. ``policy``: the folder with
+        ``policy.safetensors`` and ``policy.json``, recorded as an MLflow model.
+        """
+        running = self._seeds[seed]
+        running.read()
+        _keep(running.journal, artifacts)
+        if policy:
+            running.keep_policy(policy, self._title("", f"seed {seed}").replace(" ", "-"))
+        _append_final(running.journal, final, running.step)
+        self._end_seed(seed, status)
+
+    def log_final(self, metrics: dict[str, float]) -> None:
+        """Record metrics of the stage as a whole, once, as ``final/<name>``."""
+        _append_final(self._journal, metrics, 0)
+
+    def log_artifacts(self, paths: list[Path]) -> None:
+        """Record files or folders of the stage as a whole."""
+        _keep(self._journal, paths)
+
+    def register_models(self, choices: list[ModelChoice]) -> None:
+        """Register the best policy of each dataset, with the alias ``best``; a policy that is registered already gets no new version."""
+        for choice in choices:
+            name = registered_name(self._experiment["name"], choice.dataset)
+            self._journal.append({"op": "register", "time": _now(), "choice": asdict(choice) | {"name": name}})
+
+    def _title(self, first: str, last: str = "") -> str:
+        variant = self._identity.get("variant", "default")
+        parts = [first, self._identity.get("dataset"), self._identity.get("algorithm"), variant if variant != "default" else "", last]
+        return " ".join(part for part in parts if part)
+
+    def _begin(self, key: str, name: str, tags: dict[str, str], fingerprint: str, params: dict[str, Any]) -> Journal:
+        of_seed = "seed" in tags
+        tags |= common_tags() | self._identity | self._inputs | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint}
+        tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
+        if not of_seed and "key" in self._pipeline:
+            tags["inspo.pipeline"] = self._pipeline["key"]
+        journal = self._open(f"{name.replace(' ', '-')}-{key}")
+        journal.append(
+            {
+                "op": "begin",
+                "time": _now(),
+                "key": key,
+                "name": name,
+                "experiment": self._experiment,
+                "pipeline": None if of_seed else self._pipeline,
+                "stage_key": self._key,
+                "shared": not of_seed,  # other processes may run other seeds of the same stage
+                "tags": texts(tags),
+                "params": flat(params),
+                "dataset": self._data,
+            }
+        )
+        return journal
+
+    def _open(self, name: str) -> Journal:
+        try:
+            return Journal.open(self._outbox / name) or Journal.open(self._outbox / f"{name}-{os.getpid()}")
+        except OSError as error:
+            unwritable, self._outbox = self._outbox, Path(tempfile.mkdtemp(prefix="inspo-outbox-"))
+            warn(f"{unwritable} cannot be written ({error.strerror}), so what MLflow does not take now goes to {self._outbox}")
+            return Journal.open(self._outbox / name)
+
+    def _end_seed(self, seed: int, status: str) -> None:
+        running = self._seeds.pop(seed)
+        running.read()
+        running.journal.append({"op": "end", "time": _now(), "status": status})
+        self._ended.append(running.journal)
+
+    def _deliver(self) -> None:
+        """Send what is new; where the store is out of reach, say so once and try again later."""
+        try:
+            self._delivery.send(self._journal, end=False)
+            for seed in self._seeds.values():
+                self._delivery.send(seed.journal)
+            while self._ended:  # the stage's own journal comes last
+                self._delivery.send(self._ended[0])
+                self._ended.pop(0).remove()
+            if not self._outbox_sent:
+                self._delivery.send_outbox(self._outbox)
+                self._delivery.reap(self._experiment)
+                self._outbox_sent = True
+            self._next_delivery = time.monotonic() + DELIVER_SECONDS
+        except Unreachable as error:
+            self._next_delivery = time.monotonic() + RETRY_SECONDS
+            if not self._troubled:
+                self._troubled = True
+                warn(
+                    f"MLflow at {self._delivery.place} takes no records now ({error}); the stage goes on, they are kept in {self._outbox} "
+                    f"and delivered by the next stage or by: {DELIVER_COMMAND}"
+                )
+
+
+class _Seed:
+    """A running seed's journal, and how much of its metrics is in it."""
+
+    def __init__(self, journal: Journal, metrics_file: Path, params: dict[str, str], identity: dict[str, str]):
+        self.journal, self._tail, self._params, self._identity = journal, Tail(metrics_file), params, identity
+        # A seed that goes on after a stop repeats the lines since its checkpoint.
+        points = (operation for operation, _ in journal.operations() if operation["op"] == "points")
+        self._seen = {(name, point["step"]) for point in points for name in point["values"]}
+        self.step = max((step for _, step in self._seen), default=0)
+
+    def read(self) -> None:
+        """Move new lines of the metrics file into the journal; a point's time is when it was read."""
+        points = []
+        for line in self._tail.read():
+            step = line.get("step")
+            values = {
+                name: float(value)
+                for name, value in line.items()
+                if name != "step" and isinstance(value, int | float) and (name, step) not in self._seen
+            }
+            if isinstance(step, int) and values:
+                self._seen.update((name, step) for name in values)
+                self.step = max(self.step, step)
+                points.append({"op": "points", "time": _now(), "step": step, "values": values})
+        self.journal.append(*points)
+
+    def keep_policy(self, policy: Path, name: str) -> None:
+        """Record the policy as a model."""
+        for file in (ARCHITECTURE, PARAMETERS):
+            self.journal.keep(policy / file, f".policy/{file}")
+        tags = texts(self._identity) | {"policy": file_hash(policy / PARAMETERS)}
+        self.journal.append(
+            {"op": "model", "time": _now(), "folder": ".policy", "name": name, "tags": tags, "params": self._params, "step": self.step}
+        )
+
+
+def _append_final(journal: Journal, metrics: dict[str, float], step: int) -> None:
+    values = {f"final/{name.removeprefix('final/')}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    if values:
+        journal.append({"op": "final", "time": _now(), "step": step, "values": values})
+
+
+def _keep(journal: Journal, paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            journal.append({"op": "artifact", "time": _now(), "name": journal.keep(path, path.name)})
+        else:
+            warn(f"{path} is missing, so MLflow goes without it")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
