@@ -24,9 +24,8 @@ def run_report(evaluations: Path, trainings: Path, out: Path, params: Params) ->
     results = read_results(evaluations, trainings, params)
     section, inputs = params.report.model_dump(), results.content()
     name = fingerprint("report", section, inputs)
-    with StageTracker(
-        "report", params.experiment.name, None, None, None, section, inputs, name, pipeline=params.model_dump()
-    ) as tracker:
+    pipeline = params.model_dump(mode="json")
+    with StageTracker("report", params.experiment.name, None, None, None, section, inputs, name, pipeline=pipeline) as tracker:
         rows = write_report(results, out)
         tracker.log_final({f"{row.dataset}/{row.algorithm}/{row.metric}_iqm": row.estimate.iqm for row in rows})
         tracker.log_artifacts(sorted(out.iterdir()))

@@ -1,18 +1,17 @@
 """Collecting what the evaluate and train stages left, for the experiment that ``params.yaml`` names and nothing else."""
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from inspo_core.config import Params
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import read_metrics
-from inspo_core.files import canonical_json, read_json
+from inspo_core.files import read_json
+from inspo_core.fingerprint import hash_of
 from inspo_core.statistics import Estimate, estimate
 from inspo_core.tracking import ModelChoice
 
@@ -75,7 +74,7 @@ class Results:
         """Hash of what was read, by input of the stage."""
         evaluated = [[c.dataset, c.algorithm, c.variant, {m: v.tolist() for m, v in c.values.items()}] for c in self.cells]
         trained = [[c.trainings, [sorted(curve.items()) for curve in c.curves]] for c in self.cells]
-        return {"evaluations": _hash([self.seeds, self.episodes, evaluated]), "trainings": _hash(trained)}
+        return {"evaluations": hash_of([self.seeds, self.episodes, evaluated]), "trainings": hash_of(trained)}
 
     def best_policies(self) -> list[ModelChoice]:
         """Of each dataset the seed's policy with the highest greedy return, then sampled return, then the one listed first."""
@@ -146,10 +145,6 @@ def read_results(evaluations: Path, trainings: Path, params: Params) -> Results:
     _agree(configs, "evaluate parameters")
     episodes = json.loads(next(iter(configs)))["episodes"]
     return Results(cells, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _existing(path: Path, stage: str, dataset: str, algorithm: str, seed: int) -> Path:
