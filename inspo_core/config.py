@@ -2,11 +2,12 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inspo_core.errors import InspoError
 
@@ -25,7 +26,14 @@ class ExperimentConfig(Section):
     name: str = Field(min_length=1)
     datasets: list[str] = Field(min_length=1)
     algorithms: list[Literal["inspo", "bc"]] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, NonNegative]] = Field(min_length=1)
+
+    @field_validator("datasets", "algorithms", "seeds")
+    @classmethod
+    def _distinct(cls, values: list) -> list:
+        if repeated := [value for value in values if values.count(value) > 1]:
+            raise ValueError(f"{repeated[0]!r} is listed more than once")
+        return values
 
 
 class SourceConfig(Section):
@@ -139,7 +147,7 @@ def _narrow(train: TrainConfig, section: type[S]) -> S:
     return section(**{name: getattr(train, name) for name in section.model_fields})
 
 
-def load_params(path: Path, overrides: list[str] = []) -> Params:
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     """Read ``params.yaml`` and apply overrides.
 
     An override is ``section.key=value`` (the value is YAML) or a JSON object ``{"section.key": value, ...}``,
@@ -163,7 +171,7 @@ def load_params(path: Path, overrides: list[str] = []) -> Params:
         raise InspoError(_explain(error, path)) from error
 
 
-def _parse_overrides(overrides: list[str]) -> list[tuple[str, Any]]:
+def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for override in overrides:
         try:
@@ -180,13 +188,13 @@ def _parse_overrides(overrides: list[str]) -> list[tuple[str, Any]]:
 
 
 def _set(values: dict, dotted: str, value: Any, path: Path) -> None:
-    *parents, last = dotted.split(".")
+    names = dotted.split(".")
     place = values
-    for name in parents:
-        place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        raise InspoError(f"--set {dotted}: there is no such parameter in {path}{_neighbour(last, place or values)}")
-    place[last] = value
+    for name in names:
+        if not isinstance(place, dict) or name not in place:
+            raise InspoError(f"--set {dotted}: there is no such parameter in {path}{_neighbour(name, place)}")
+        parent, place = place, place[name]
+    parent[names[-1]] = value
 
 
 def _neighbour(name: str, place: Any) -> str:
@@ -205,8 +213,12 @@ def _explain(error: ValidationError, path: Path) -> str:
         elif found["type"] == "missing":
             sentences.append(f"parameter {name} is missing")
         else:
-            sentences.append(f"parameter {name} is {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}")
+            sentences.append(f"parameter {name} is {found['input']!r}: {_lower(found['msg'].removeprefix("Value error, "))}")
     return f"{path}: " + "; ".join(sentences)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _known_keys(location: tuple) -> list[str]:
