@@ -213,7 +213,7 @@ def _explain(error: ValidationError, path: Path) -> str:
         elif found["type"] == "missing":
             sentences.append(f"parameter {name} is missing")
         else:
-            sentences.append(f"parameter {name} is {found['input']!r}: {_lower(found['msg'].removeprefix("Value error, "))}")
+            sentences.append(f"parameter {name} is {found['input']!r}: {_lower(found['msg'].removeprefix('Value error, '))}")
     return f"{path}: " + "; ".join(sentences)
 
 
