@@ -114,7 +114,7 @@ def _finish(seed: _Running, tracker: StageTracker) -> str | None:
         tracker.seed_finished(job.seed, "FINISHED", final, artifacts, policy)
         shutil.rmtree(job.work, ignore_errors=True)
         return None
-    if code == EXIT_STOPPED:
+    if code in (EXIT_STOPPED, -signal.SIGTERM):
         tracker.seed_finished(job.seed, "KILLED", {}, [], None)
         return None
     tracker.seed_finished(job.seed, "FAILED", {}, [], None)
