@@ -104,8 +104,7 @@ def test_the_stage_understands_its_component(stage, monkeypatch):
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_runs_the_same_command(stage):
     """Same module, same options; DVC leaves to params.yaml what Kubeflow hands over as parameters of a run."""
-    definition = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    command = shlex.split(definition.get("do", definition)["cmd"])
+    command = shlex.split(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"])
     container = containers(yaml.safe_load(GOLDEN.read_text()))[stage]
     assert command[:3] == container["command"]
     of_a_run = {"--params", "--seeds", "--set"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from inspo_core.datasets.build import SETS
@@ -58,6 +59,7 @@ def run_pipeline(pipeline: dict, raw: Path, parameters: dict, root: Path) -> dic
     return artifacts
 
 
+@pytest.mark.slow
 def test_every_step_finds_what_the_steps_before_it_wrote(tmp_path):
     write_dataset(SETS["xor_c"](), tmp_path / "raw")
     shutil.copy(ROOT / "params.yaml", tmp_path)
