@@ -9,7 +9,7 @@ from inspo_core.tracking.journal import JOURNAL, Journal
 from inspo_core.tracking.provenance import is_gone
 from inspo_core.tracking.replay import Replay
 from inspo_core.tracking.runs import Runs
-from inspo_core.tracking.store import Unreachable, connect, reason, shown, tracking_uri
+from inspo_core.tracking.store import Unreachable, as_default, connect, reason, shown, tracking_uri
 
 
 class Delivery:
@@ -75,9 +75,10 @@ class Delivery:
     @contextmanager
     def _store(self) -> Iterator[Runs]:
         try:
-            if self._runs is None:
-                self._runs = Runs(connect(self._uri), self._uri)
-            yield self._runs
+            with as_default(self._uri):
+                if self._runs is None:
+                    self._runs = Runs(connect(self._uri), self._uri)
+                yield self._runs
         except Unreachable:
             raise
         except Exception as error:  # each kind of store and artifact store fails with errors of its own

@@ -44,6 +44,20 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
 
 
+@contextlib.contextmanager
+def as_default(uri: str) -> Iterator[None]:
+    """Make ``uri`` MLflow's default in the block: a database's registry looks models up in that store, not in its own."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 def shown(uri: str) -> str:
     """The URI without user, password and query, fit for messages."""
     path = _database(uri)
