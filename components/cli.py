@@ -43,7 +43,10 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed_list(text: str) -> list[int]:
-    return [int(part) for part in text.strip("[] ").split(",")]
+    parts = [part.strip() for part in text.strip("[] ").split(",")]
+    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise InspoError(f"--seeds is {text!r}, expected different whole numbers from 0, such as 0,1,2")
+    return [int(part) for part in parts]
 
 
 def run(main: Callable[[], None]) -> None:
@@ -55,3 +58,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         os._exit(1)  # the reader of our output has gone; nothing is left to say
+    except OSError as error:
+        place = error.filename or f"a file below {Path.cwd()}"
+        print(f"error: cannot use {place}: {error.strerror}; free space there, or make it usable", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)

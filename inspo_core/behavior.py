@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from inspo_core.algorithms.behavior_models import BehaviorModels, cloning_loss, joint_log_likelihood, joint_loss, local_log_probs
@@ -126,7 +126,7 @@ def estimate_behavior(
     metrics = estimation.keep_best()
     tensors = {"local": estimation.models.local.parameters, "joint": estimation.models.joint.network.parameters}
     with atomic_directory(out) as aside:
-        save_file({name: tensor.detach().cpu() for name, tensor in tensors.items()}, aside / "behavior.safetensors")
+        (aside / "behavior.safetensors").write_bytes(save({name: tensor.detach().cpu() for name, tensor in tensors.items()}))
         write_json(aside / "behavior.json", {"hidden": config.hidden})
         (aside / METRICS).write_bytes((work / METRICS).read_bytes())
         write_json(aside / "metrics.json", metrics)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -156,10 +157,10 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     Raises InspoError: unreadable file, bad YAML, unknown key, value of the wrong type or out of range.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = _read_yaml(path.read_text())
     except OSError as error:
         raise InspoError(f"cannot read the parameters {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
@@ -169,6 +170,17 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         raise InspoError(_explain(error, path)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the numbers of YAML 1.2: ``1e-05``, as DVC writes it, is one."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
@@ -181,7 +193,7 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
                 key, equals, value = override.partition("=")
                 if not equals:
                     raise ValueError("there is no '='")
-                pairs.append((key.strip(), yaml.safe_load(value)))
+                pairs.append((key.strip(), _read_yaml(value)))
         except (ValueError, yaml.YAMLError) as error:
             raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {error}") from error
     return pairs

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,14 @@ def _aside(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free space there, make it writable, or choose another place"
         ) from error
     finally:
-        remove(aside)
+        with suppress(OSError):  # the place is not writable, which has been said
+            remove(aside)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InspoError unless something can be written at ``path``, which is better known before hours of work than after."""
+    with _aside(path) as aside:
+        aside.mkdir()
 
 
 def remove(path: Path) -> None:

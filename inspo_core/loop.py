@@ -5,11 +5,15 @@ A run works in a folder of its own (named by its fingerprint): ``metrics.jsonl``
 gives the same bytes as one that was never stopped.
 """
 
+import fcntl
+import io
 import math
 import os
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import torch
 
@@ -19,6 +23,7 @@ from inspo_core.stopping import stop_requested
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+LOCK_SECONDS = 60.0
 
 
 class Trainable(Protocol):
@@ -50,12 +55,13 @@ def run_loop(
 
     ``evaluate`` is called after each iteration with its number (from 1) and may return more values for its line.
 
-    Raises InspoError if a logged value is not finite, or if the checkpoint is damaged or of another configuration;
-    Stopped after a request to stop.
+    Raises InspoError if a logged value is not finite, if the checkpoint is damaged or of another configuration, or if another
+    process keeps working in ``work``; Stopped after a request to stop.
     """
     work.mkdir(parents=True, exist_ok=True)
-    done, position = _resume(trainable, work, fingerprint)
     with open(work / METRICS, "ab") as log:
+        _lock(log, work)
+        done, position = _resume(trainable, work, fingerprint)
         log.truncate(position)
         for iteration in range(done + 1, iterations + 1):
             metrics = trainable.iterate()
@@ -71,24 +77,46 @@ def run_loop(
             if stop or iteration % checkpoint_every == 0 or iteration == iterations:
                 os.fsync(log.fileno())
                 state = {"fingerprint": fingerprint, "iteration": iteration, "metrics_bytes": log.tell(), "state": trainable.state_dict()}
+                serialised = io.BytesIO()  # writing to a path, torch hides why it cannot
+                torch.save(state, serialised)
                 with atomic_file(work / CHECKPOINT) as aside:
-                    torch.save(state, aside)
+                    aside.write_bytes(serialised.getbuffer())
             if stop and iteration < iterations:
                 raise Stopped
 
 
+def _lock(log: BinaryIO, work: Path) -> None:
+    """Hold the run until ``log`` is closed. A process whose parent was killed may still be at its last iteration here."""
+    give_up = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if stop_requested():
+                raise Stopped from error
+            if time.monotonic() > give_up:
+                raise InspoError(f"another process works on the same run in {work}; wait until it has ended, or end it") from error
+            time.sleep(0.1)
+
+
 def _resume(trainable: Trainable, work: Path, fingerprint: str) -> tuple[int, int]:
+    """Load the checkpoint; how many iterations are done and how many bytes of metrics they wrote."""
     path = work / CHECKPOINT
     if not path.exists():
         return 0, 0
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch itself does not look at the checksums
+                raise ValueError(f"wrong checksum of {damaged}")
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises many kinds for a damaged file
+        of, iteration, position = (checkpoint[key] for key in ("fingerprint", "iteration", "metrics_bytes"))
+    except Exception as error:  # zipfile and torch raise many kinds for a damaged file
         raise InspoError(f"{path} is damaged ({type(error).__name__}); remove it to start this run anew") from error
-    if checkpoint["fingerprint"] != fingerprint:
+    if of != fingerprint:
         raise InspoError(
-            f"{path} belongs to another configuration (fingerprint {checkpoint['fingerprint']}, this run's is {fingerprint}); "
-            "remove it to start this run anew"
+            f"{path} belongs to another configuration (fingerprint {of}, this run's is {fingerprint}); remove it to start this run anew"
         )
+    if (size := (work / METRICS).stat().st_size) < position:
+        raise InspoError(f"{work / METRICS} holds {size} bytes, {path} says {position}; remove {work} to start this run anew")
     trainable.load_state_dict(checkpoint["state"])
-    return checkpoint["iteration"], checkpoint["metrics_bytes"]
+    return iteration, position

@@ -1,6 +1,7 @@
 """Running the seeds of a stage side by side, each in a one-thread process, and finding those that are done already."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pkgutil
 import shutil
@@ -37,8 +38,11 @@ class SeedJob:
 
     def is_done(self) -> bool:
         """Whether ``out`` holds this very run's result."""
-        record = self.out / "run.json"
-        return record.exists() and read_json(record).get("fingerprint") == self.fingerprint
+        try:
+            record = read_json(self.out / "run.json")
+        except InspoError:  # not there, or damaged: it is to be written anew
+            return False
+        return isinstance(record, dict) and record.get("fingerprint") == self.fingerprint
 
 
 @dataclass
@@ -50,13 +54,19 @@ class _Running:
 
 def default_workers() -> int:
     """INSPO_WORKERS, or the number of processors that this process may use."""
-    return int(os.environ.get("INSPO_WORKERS") or len(os.sched_getaffinity(0)))
+    asked = os.environ.get("INSPO_WORKERS") or str(len(os.sched_getaffinity(0)))
+    if not asked.isdecimal() or int(asked) == 0:
+        raise InspoError(f"INSPO_WORKERS is {asked!r}, expected how many seeds may run at a time, a whole number from 1")
+    return int(asked)
 
 
 def prune(folder: Path, jobs: list[SeedJob]) -> None:
-    """Remove the seeds in ``folder`` that are not asked for, so that its content depends on the parameters alone."""
+    """Remove what is not a seed asked for, so that the content of ``folder`` depends on the parameters alone.
+
+    That is other seeds, and what a killed process was writing.
+    """
     keep = {job.out.name for job in jobs}
-    for path in folder.glob("seed_*"):
+    for path in [*folder.glob("seed_*"), *folder.glob(".seed_*")]:
         if path.name not in keep:
             remove(path)
 
@@ -68,13 +78,16 @@ def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: 
 
     Raises InspoError naming the seeds that failed; SystemExit when stopped by a signal.
     """
-    stop_on(signal.SIGTERM, signal.SIGINT)
-    context = multiprocessing.get_context("forkserver")
+    workers, context = default_workers(), multiprocessing.get_context("forkserver")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # inherited by the fork server: a signal to all of us must not end it before the seeds
     context.set_forkserver_preload(PRELOADED)
-    waiting, running, failures = list(reversed(jobs)), [], []
+    multiprocessing.forkserver.ensure_running()
+    stop_on(signal.SIGTERM, signal.SIGINT)
+    waiting, running, failures = list(reversed(jobs)), [], {}
     with Progress(title, [job.seed for job in jobs], iterations) as progress:
         while running or (waiting and not stop_requested()):
-            while waiting and len(running) < default_workers() and not stop_requested():
+            while waiting and len(running) < workers and not stop_requested():
                 job = waiting.pop()
                 tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl")
                 running.append(_start(context, function, job))
@@ -86,13 +99,15 @@ def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: 
                 if not seed.process.is_alive():
                     running.remove(seed)
                     if message := _finish(seed, tracker):
-                        failures.append(f"seed {seed.job.seed}: {message}")
+                        failures.setdefault(message, []).append(str(seed.job.seed))
             tracker.poll()
     if stop_requested():
         print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
     if failures:
-        raise InspoError(f"{title}: {len(failures)} of {len(jobs)} seeds failed; " + "; ".join(failures))
+        count = sum(len(seeds) for seeds in failures.values())
+        reasons = "; ".join(f"seed {', '.join(sorted(seeds, key=int))}: {message}" for message, seeds in failures.items())
+        raise InspoError(f"{title}: {count} of {len(jobs)} seeds failed; {reasons}")
 
 
 def _start(context: multiprocessing.context.BaseContext, function: str, job: SeedJob) -> _Running:
@@ -104,7 +119,7 @@ def _start(context: multiprocessing.context.BaseContext, function: str, job: See
 
 
 def _finish(seed: _Running, tracker: StageTracker) -> str | None:
-    """Tell the tracker how the seed ended; the reason if it failed."""
+    """Tell the tracker how the seed ended; the reason if it did not finish."""
     job, code = seed.job, seed.process.exitcode
     if code == 0:
         artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
@@ -116,11 +131,12 @@ def _finish(seed: _Running, tracker: StageTracker) -> str | None:
         return None
     if code in (EXIT_STOPPED, -signal.SIGTERM):
         tracker.seed_finished(job.seed, "KILLED", {}, [], None)
-        return None
+        return "it was stopped; run the same command again to go on"
     tracker.seed_finished(job.seed, "FAILED", {}, [], None)
-    if seed.messages.poll():
+    try:
         return seed.messages.recv()
-    return f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
+    except EOFError:  # it ended without a word
+        return f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
 
 
 def _seed_main(function: str, job: SeedJob, messages: Connection) -> None:

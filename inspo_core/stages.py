@@ -8,7 +8,7 @@ from inspo_core.config import Params, algorithm_config, loop_config
 from inspo_core.datasets.format import content_hash
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import evaluation_fingerprint, summarise
-from inspo_core.files import read_json
+from inspo_core.files import check_writable, read_json, remove
 from inspo_core.fingerprint import fingerprint, tree_hash
 from inspo_core.seeds import SeedJob, prune, run_seeds
 from inspo_core.tracking import StageTracker
@@ -31,7 +31,7 @@ def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavi
     loop, config, digest = loop_config(params.train), algorithm_config(algorithm, params.train), content_hash(data)
     jobs = []
     for seed in seeds:
-        models = behavior / f"seed_{seed}"
+        models = _models_of(behavior / f"seed_{seed}", digest, data)
         lineage = {"dataset": dataset, "algorithm": algorithm, "variant": loop.variant, "seed": seed}
         section = {"algorithm": algorithm, "seed": seed, **loop.model_dump(), **config.model_dump()}
         record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
@@ -77,6 +77,15 @@ def work_folder(name: str) -> Path:
     return Path(os.environ.get("INSPO_CHECKPOINTS", "checkpoints")) / name
 
 
+def _models_of(models: Path, digest: str, data: Path) -> Path:
+    """``models``, if they were estimated from ``data``, whose content hash is ``digest``; other data may have the same sizes."""
+    path = models / "run.json"
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("stage") != "behavior" or record.get("inputs") != {"data": digest}:
+        raise InspoError(f"{path} is not that of behavior models of {data}; run the behavior stage on it, or give the folder that it wrote")
+    return models
+
+
 def _record(stage: str, lineage: dict[str, Any], section: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
     """What ``run.json`` says of a seed's run."""
     return {**lineage, "stage": stage, "fingerprint": fingerprint(stage, section, inputs), "inputs": inputs, "config": section}
@@ -94,10 +103,14 @@ def _run(
 ) -> None:
     """Run the jobs that are not done, as one stage in MLflow; ``lines``: length of a seed's metrics file."""
     title = " ".join(part for part in (stage, dataset, algorithm) if part)
-    waiting = [job for job in jobs if not job.is_done()]
-    if done := len(jobs) - len(waiting):
-        print(f"{title}: {done} of {len(jobs)} seeds are done already")
+    done = [job for job in jobs if job.is_done()]
+    waiting = [job for job in jobs if job not in done]
+    if done:
+        print(f"{title}: {len(done)} of {len(jobs)} seeds are done already")
+    for job in done:
+        remove(job.work)  # a process that was orphaned leaves it
     if waiting:
+        check_writable(waiting[0].out)
         inputs = {"data": content_hash(data)} if data else {}
         name = fingerprint(stage, [job.fingerprint for job in jobs], inputs)
         described = {"digest": content_hash(data), "source": str(data)} if data else None

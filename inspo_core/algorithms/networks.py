@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from inspo_core.errors import InspoError
@@ -137,7 +137,8 @@ class Policy:
             "mean": self.standardizer.mean,
             "scale": self.standardizer.scale,
         }
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, directory / "policy.safetensors")
+        serialised = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (directory / "policy.safetensors").write_bytes(serialised)
 
     @classmethod
     def load(cls, directory: Path, device: str = "cpu") -> "Policy":
