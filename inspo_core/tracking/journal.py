@@ -63,18 +63,17 @@ class Journal:
             os.close(lock)
 
     def close(self) -> None:
-        """Let others have it."""
-        self._file.close()
-        os.close(self._lock)
-        _held.discard(self.folder)
+        """Let others have it. Closing twice is fine."""
+        if not self._file.closed:
+            self._file.close()
+            os.close(self._lock)
+            _held.discard(self.folder)
 
     def remove(self) -> None:
         """Remove the folder, and let go."""
-        self._file.close()
         retired = self.folder.with_name(f".{self.folder.name}.done-{os.getpid()}")
         os.replace(self.folder, retired)
-        os.close(self._lock)
-        _held.discard(self.folder)
+        self.close()
         shutil.rmtree(retired, ignore_errors=True)
 
     def append(self, *operations: dict[str, Any]) -> None:

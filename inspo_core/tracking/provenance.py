@@ -16,18 +16,19 @@ LIBRARIES = ("torch", "numpy", "mlflow")
 
 def provenance_tags() -> dict[str, str]:
     """Tags that are the same for every run of this process; what cannot be found out is left out."""
-    return _lasting_tags() | {"host": socket.gethostname(), "process": process_identity(os.getpid())}
+    return lasting_tags() | {"host": socket.gethostname(), "process": process_identity(os.getpid())}
 
 
 @functools.cache
-def _lasting_tags() -> dict[str, str]:
+def lasting_tags() -> dict[str, str]:
+    """The part that does not change while the process lives."""
     tags = {"version_inspo": inspo_core.__version__, "version_python": platform.python_version()}
     for library in LIBRARIES:
         try:
             tags[f"version_{library}"] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             pass  # a stage's image need not hold every library
-    tags |= _git_tags()
+    tags |= git_tags()
     if digest := dvc_data_hash():
         tags["dvc_data"] = digest
     if image := os.environ.get("INSPO_IMAGE"):
@@ -35,7 +36,8 @@ def _lasting_tags() -> dict[str, str]:
     return tags
 
 
-def _git_tags() -> dict[str, str]:
+def git_tags() -> dict[str, str]:
+    """Commit and dirty flag: INSPO_GIT_COMMIT of an image, or the repository's; empty without both."""
     commit, changes = os.environ.get("INSPO_GIT_COMMIT"), None
     if not commit:
         commit = _git("rev-parse", "HEAD")

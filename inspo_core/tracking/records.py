@@ -47,7 +47,7 @@ def pipeline_record(experiment: dict[str, Any], params: dict[str, Any] | None) -
     return {
         "key": key,
         "name": f"pipeline {os.environ.get('DVC_EXP_NAME') or key[:7]}",
-        "tags": texts(tags | {"level": "pipeline"}),
+        "tags": texts({"level": "pipeline"} | tags | {"mlflow.source.name": "pipeline"}),
         "params": flat(params or {}),
     }
 
@@ -56,7 +56,7 @@ def dataset_record(name: str, data: dict[str, Any], inputs: dict[str, str]) -> d
     """A dataset in the fields of MLflow's ``Dataset``; without a ``digest`` in ``data`` it is that of ``inputs``."""
     return {
         "name": name,
-        "digest": str(data.get("digest") or key_of(inputs))[:16],
+        "digest": str(data.get("digest") or key_of(inputs))[:8],
         "source_type": "local",
         "source": redact(json.dumps({"uri": str(data.get("source", ""))})),
         "profile": redact(json.dumps(data)),

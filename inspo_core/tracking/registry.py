@@ -50,13 +50,14 @@ def register(client: "MlflowClient", experiment_id: str, choice: dict[str, Any])
             name, {"dataset": choice["dataset"]}, f"Policies trained on {choice['dataset']}; alias `{ALIAS}`: best final evaluation."
         )
     versions = client.search_model_versions(f"name = '{name}'")
-    version = next((known for known in versions if known.tags.get("model_id") == logged.model_id), None)
+    source = f"models:/{logged.model_id}"
+    version = next((known for known in versions if known.source == source), None)
     if version is None:
         version = client.create_model_version(
             name,
-            f"models:/{logged.model_id}",
+            source,
             logged.source_run_id,
-            tags={key: str(choice[key]) for key in ("dataset", "algorithm", "variant", "seed", "fingerprint")} | {"model_id": logged.model_id},
+            tags={key: str(choice[key]) for key in ("dataset", "algorithm", "variant", "seed", "fingerprint")},
             description=f"{choice['algorithm']} ({choice['variant']}), seed {choice['seed']}: {choice['metric']} {choice['value']:.6g} "
             "in the evaluation of last policies.",
             model_id=logged.model_id,

@@ -15,6 +15,11 @@ KEY = "inspo.key"
 
 # On a server, two machines may make the same run at once: both wait this long, look again and take the older one.
 SETTLE_SECONDS = 0.5
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the view with runs, charts and models
+    "mlflow.note.content": "A pipeline run holds a run for each stage, and that one for each seed. To compare algorithms on a dataset, filter by "
+    "`tags.stage='train' and tags.level='seed' and tags.dataset='bridge_mixed'`, group by the tag `algorithm` and open the chart view.",
+}
 _CHILDREN = 50_000  # MLflow's limit of one search
 PARAMETERS = 100  # MLflow's limit of one request
 
@@ -50,9 +55,8 @@ class Runs:
         with store_lock(self._uri):
             found = self.client.get_experiment_by_name(name)
             if found is None:
-                tags = {"mlflow.experimentKind": "custom_model_development"}  # the view with runs, charts and models
                 try:
-                    return self.client.create_experiment(name, artifact_location(self._uri, name), tags)
+                    return self.client.create_experiment(name, artifact_location(self._uri, name), _EXPERIMENT_TAGS)
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise

@@ -93,7 +93,7 @@ class StageTracker:
     def seed_started(self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path) -> None:
         """Open the run of ``seed``; ``metrics_file`` is followed as it grows by lines ``{"step": int, "<metric>": float, ...}``."""
         stage = self._identity["stage"]
-        name = self._title("" if stage == "train" else stage, f"seed {seed}")
+        name = self._title(f"seed {seed}", "" if stage == "train" else stage)
         journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params)
         self._seeds[seed] = _Seed(journal, metrics_file, flat(params), self._identity | {"seed": str(seed), "fingerprint": fingerprint})
 
@@ -114,13 +114,13 @@ class StageTracker:
         running.read()
         _keep(running.journal, artifacts)
         if policy:
-            running.keep_policy(policy, self._title("", f"seed {seed}").replace(" ", "-"))
-        _append_final(running.journal, final, running.step)
+            running.keep_policy(policy, f"{self._title()} seed {seed}".replace(" ", "-"))
+        _append_final(running.journal, final)
         self._end_seed(seed, status)
 
     def log_final(self, metrics: dict[str, float]) -> None:
         """Record metrics of the stage as a whole, once, as ``final/<name>``."""
-        _append_final(self._journal, metrics, 0)
+        _append_final(self._journal, metrics)
 
     def log_artifacts(self, paths: list[Path]) -> None:
         """Record files or folders of the stage as a whole."""
@@ -132,14 +132,15 @@ class StageTracker:
             name = registered_name(self._experiment["name"], choice.dataset)
             self._journal.append({"op": "register", "time": _now(), "choice": asdict(choice) | {"name": name}})
 
-    def _title(self, first: str, last: str = "") -> str:
+    def _title(self, *before: str) -> str:
+        # MLflow's narrow column cuts a name's end off, and has the dataset in the column beside it.
         variant = self._identity.get("variant", "default")
-        parts = [first, self._identity.get("dataset"), self._identity.get("algorithm"), variant if variant != "default" else "", last]
+        parts = [*before, self._identity.get("algorithm"), variant if variant != "default" else "", self._identity.get("dataset")]
         return " ".join(part for part in parts if part)
 
     def _begin(self, key: str, name: str, tags: dict[str, str], fingerprint: str, params: dict[str, Any]) -> Journal:
         of_seed = "seed" in tags
-        tags |= common_tags() | self._identity | self._inputs | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint}
+        tags = self._identity | tags | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint} | self._inputs | common_tags()
         tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
         if not of_seed and "key" in self._pipeline:
             tags["inspo.pipeline"] = self._pipeline["key"]
@@ -235,10 +236,10 @@ class _Seed:
         )
 
 
-def _append_final(journal: Journal, metrics: dict[str, float], step: int) -> None:
+def _append_final(journal: Journal, metrics: dict[str, float]) -> None:
     values = {f"final/{name.removeprefix('final/')}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}
     if values:
-        journal.append({"op": "final", "time": _now(), "step": step, "values": values})
+        journal.append({"op": "final", "time": _now(), "step": 0, "values": values})
 
 
 def _keep(journal: Journal, paths: list[Path]) -> None:

@@ -1,0 +1,147 @@
+"""Real MLflow stores and servers, a stage to track, and a small real policy."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import torch
+from mlflow.entities import Run
+
+from inspo_core.algorithms.networks import Policy, Standardizer, StackedMLP
+from inspo_core.tracking import StageTracker
+from inspo_core.tracking.store import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+N, O, A = 2, 8, 5
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # without the latter it starts ten processes
+
+
+class Store:
+    """What a test asks of an MLflow store."""
+
+    def __init__(self, uri: str, experiment: str = "%"):
+        self.uri, self._experiment = uri, experiment
+        self.client = connect(uri)
+
+    def runs(self) -> dict[str, Run]:
+        """Runs by name; two runs of one name are an error."""
+        experiments = self.client.search_experiments(filter_string=f"name LIKE '{self._experiment}'")
+        found = self.client.search_runs([experiment.experiment_id for experiment in experiments])
+        names = Counter(run.info.run_name for run in found)
+        assert not [name for name, count in names.items() if count > 1], names
+        return {run.info.run_name: run for run in found}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: run.info.status for name, run in self.runs().items()}
+
+    def points(self, name: str, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of all points of a run's metric, doubles included."""
+        run_id = self.runs()[name].info.run_id
+        return sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, metric))
+
+    def artifacts(self, name: str) -> set[str]:
+        return {file.path for file in self.client.list_artifacts(self.runs()[name].info.run_id)}
+
+
+def tracker(stage: str = "train", **changes) -> StageTracker:
+    """A tracker of a stage on xor_b."""
+    arguments = {
+        "stage": stage,
+        "experiment": "games",
+        "dataset": "xor_b",
+        "algorithm": "inspo",
+        "variant": "default",
+        "params": {"train": {"alpha": 0.1, "hidden": [8, 8], "order": "random"}},
+        "inputs": {"data": "d" * 64},
+        "fingerprint": f"{stage}-print",
+        "data": {"digest": "0123456789abcdef", "source": "runs/ingest/xor_b", "episodes": 3},
+        "pipeline": {"train": {"alpha": 0.1}},
+    }
+    return StageTracker(**(arguments | changes))
+
+
+def write_metrics(path: Path, steps: range) -> None:
+    """Append a line for each step; ``loss`` = 1 / step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        for step in steps:
+            file.write(json.dumps({"step": step, "loss": 1 / step, "evaluation/return": float(step)}) + "\n")
+
+
+def expected_loss(steps: range) -> list[tuple[int, float]]:
+    return [(step, 1 / step) for step in steps]
+
+
+def save_policy(folder: Path, seed: int = 0) -> Policy:
+    """A real policy with random weights; its actions depend on the observation."""
+    generator = torch.Generator().manual_seed(seed)
+    network = StackedMLP(N, [O, 16, A], generator, "cpu")
+    network.parameters.mul_(3)
+    policy = Policy(network, Standardizer(torch.randn(N, 1, O, generator=generator), torch.rand(N, 1, O, generator=generator) + 0.5))
+    folder.mkdir(parents=True, exist_ok=True)
+    policy.save(folder)
+    return policy
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Python code in a process of its own, in the current folder."""
+    return subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120)
+
+
+class Server:
+    """A real ``mlflow server`` on loopback, with a store of its own that outlives it."""
+
+    def __init__(self, folder: Path, database: Path):
+        self.folder = folder
+        folder.mkdir()
+        shutil.copyfile(database, folder / "server.db")
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(self.folder / "artifacts")]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=environment | QUIET, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
+                return
+            except OSError:
+                assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Kill it and its workers without warning, and wait until the port is free."""
+        if self._process:
+            os.killpg(self._process.pid, 9)  # the group that start() made
+            self._process.wait()
+            self._process = None
+
+
+def break_database(path: Path) -> None:
+    """Make a database unusable in a way that holds for the superuser too."""
+    path.unlink()
+    path.mkdir()
+
+
+def count_points(database: Path) -> int:
+    """All points in a store, as its table counts them."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT COUNT(*) FROM metrics").fetchone()[0]
