@@ -38,7 +38,7 @@ def register(client: "MlflowClient", experiment_id: str, choice: dict[str, Any])
 
     ``choice`` has the fields of :class:`ModelChoice` and ``name``. Returns a sentence if its model is not in this store.
     """
-    logged = _logged_model(client, experiment_id, choice["fingerprint"])
+    logged = logged_model(client, experiment_id, choice["fingerprint"])
     if logged is None:
         return (
             f"{choice['name']}: the policy of {choice['algorithm']} seed {choice['seed']} was not trained into this MLflow store, "
@@ -67,7 +67,8 @@ def register(client: "MlflowClient", experiment_id: str, choice: dict[str, Any])
     return None
 
 
-def _logged_model(client: "MlflowClient", experiment_id: str, fingerprint: str) -> "LoggedModel | None":
+def logged_model(client: "MlflowClient", experiment_id: str, fingerprint: str) -> "LoggedModel | None":
+    """The model of the training run with that fingerprint; the newest one, if it was trained in several pipeline runs."""
     found = client.search_logged_models(
         [experiment_id],
         filter_string=f"tags.fingerprint = '{fingerprint}'",

@@ -75,6 +75,8 @@ class Replay:
             self._warn(f"MLflow refuses {what} of {self._journal.folder.name} ({reason(error)}); the run goes without")
 
     def _begin(self, operation: dict[str, Any]) -> None:
+        from mlflow.entities import LoggedModelInput
+
         experiment = self._runs.experiment(operation["experiment"])
         parent = self._runs.parent(operation, experiment)
         tags = operation["tags"] | ({"mlflow.parentRunId": parent} if parent else {})
@@ -92,6 +94,11 @@ class Replay:
         self._unless_refused("parameters", lambda: self._runs.log_params(run, operation["params"]))
         if operation["dataset"]:
             self._unless_refused("the dataset", lambda: self._runs.log_dataset(self._run_id, operation["dataset"], tags["stage"]))
+        if operation["model"] and (logged := registry.logged_model(self._client, experiment, operation["model"])):
+            self._state["model_id"] = logged.model_id
+            inputs = self._client.get_run(self._run_id).inputs
+            if logged.model_id not in [known.model_id for known in (inputs and inputs.model_inputs) or []]:
+                self._client.log_inputs(self._run_id, models=[LoggedModelInput(logged.model_id)])
 
     def _new_points(self, operation: dict[str, Any]) -> list["Metric"]:
         from mlflow.entities import Metric

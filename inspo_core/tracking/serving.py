@@ -16,6 +16,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.numpy import load_file
 
+LEAK = 0.01  # slope of the leaky ReLU below zero
+
 
 class Actor:
     """Acts on observations."""
@@ -48,7 +50,7 @@ class Actor:
         """(B, N, O) -> (B, N, A)"""
         x = (observations.swapaxes(0, 1) - self.mean) / self.scale  # (N, B, O)
         for layer in range(0, len(self.layers), 2):
-            x = (x if layer == 0 else np.maximum(x, 0)) @ self.layers[layer] + self.layers[layer + 1]
+            x = (x if layer == 0 else np.maximum(x, LEAK * x)) @ self.layers[layer] + self.layers[layer + 1]
         return x.swapaxes(0, 1)
 
 

@@ -90,11 +90,16 @@ class StageTracker:
         for journal in self._ended:
             journal.close()
 
-    def seed_started(self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path) -> None:
-        """Open the run of ``seed``; ``metrics_file`` is followed as it grows by lines ``{"step": int, "<metric>": float, ...}``."""
+    def seed_started(
+        self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path, *, model: str | None = None
+    ) -> None:
+        """Open the run of ``seed``; ``metrics_file`` is followed as it grows by lines ``{"step": int, "<metric>": float, ...}``.
+
+        ``model``: fingerprint of the training run whose policy this run uses; final metrics then appear on that model's page too.
+        """
         stage = self._identity["stage"]
         name = self._title(f"seed {seed}", "" if stage == "train" else stage)
-        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params)
+        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model)
         self._seeds[seed] = _Seed(journal, metrics_file, flat(params), self._identity | {"seed": str(seed), "fingerprint": fingerprint})
 
     def poll(self) -> None:
@@ -138,7 +143,9 @@ class StageTracker:
         parts = [*before, self._identity.get("algorithm"), variant if variant != "default" else "", self._identity.get("dataset")]
         return " ".join(part for part in parts if part)
 
-    def _begin(self, key: str, name: str, tags: dict[str, str], fingerprint: str, params: dict[str, Any]) -> Journal:
+    def _begin(
+        self, key: str, name: str, tags: dict[str, str], fingerprint: str, params: dict[str, Any], model: str | None = None
+    ) -> Journal:
         of_seed = "seed" in tags
         tags = self._identity | tags | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint} | self._inputs | common_tags()
         tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
@@ -158,6 +165,7 @@ class StageTracker:
                 "tags": texts(tags),
                 "params": flat(params),
                 "dataset": self._data,
+                "model": model,
             }
         )
         return journal
@@ -237,7 +245,7 @@ class _Seed:
 
 
 def _append_final(journal: Journal, metrics: dict[str, float]) -> None:
-    values = {f"final/{name.removeprefix('final/')}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    values = {f"final/{name}": float(value) for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
     if values:
         journal.append({"op": "final", "time": _now(), "step": 0, "values": values})
 

@@ -12,13 +12,15 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from mlflow.entities import Run
 
-from inspo_core.algorithms.networks import Policy, Standardizer, StackedMLP
 from inspo_core.tracking import StageTracker
 from inspo_core.tracking.store import connect
+
+if TYPE_CHECKING:
+    from inspo_core.algorithms.networks import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 N, O, A = 2, 8, 5
@@ -81,8 +83,12 @@ def expected_loss(steps: range) -> list[tuple[int, float]]:
     return [(step, 1 / step) for step in steps]
 
 
-def save_policy(folder: Path, seed: int = 0) -> Policy:
+def save_policy(folder: Path, seed: int = 0) -> "Policy":
     """A real policy with random weights; its actions depend on the observation."""
+    import torch  # most processes of these tests do without it
+
+    from inspo_core.algorithms.networks import Policy, StackedMLP, Standardizer
+
     generator = torch.Generator().manual_seed(seed)
     network = StackedMLP(N, [O, 16, A], generator, "cpu")
     network.parameters.mul_(3)

@@ -60,7 +60,7 @@ def test_a_model_loads_without_project_or_torch_and_acts_as_the_policy(project, 
     assert answers["loaded"] == []
 
 
-def test_sampling_follows_the_policys_probabilities(project):
+def test_probabilities_and_samples_are_the_policys(project):
     policy = save_policy(project / "policy")
     model.write(project / "policy", project / "model", "m-1", "r-1", "here")
     import mlflow
@@ -68,6 +68,9 @@ def test_sampling_follows_the_policys_probabilities(project):
     served = mlflow.pyfunc.load_model(str(project / "model"))
     observation = np.random.default_rng(1).normal(size=(1, N, O)).astype(np.float32)
     batch = {"observations": observation.repeat(20_000, 0), "available_actions": np.ones((20_000, N, A), bool)}
+    many = np.random.default_rng(2).normal(size=(300, N, O)).astype(np.float32)
+    logits = torch.from_numpy(served.unwrap_python_model().logits(many))
+    torch.testing.assert_close(logits.log_softmax(-1), policy.log_probs(torch.from_numpy(many)), rtol=1e-5, atol=1e-5)
     actions = served.predict(batch, params={"greedy": False, "seed": 3})
     assert actions.dtype == np.int64 and actions.shape == (20_000, N)
     probabilities = policy.log_probs(torch.from_numpy(observation)).exp()[0]
@@ -85,6 +88,20 @@ def test_the_model_page_has_metrics_parameters_dataset_and_run(project, store):
     assert [(metric.key, metric.value, metric.dataset_name) for metric in logged.metrics] == [("final/return_greedy", -1.5, "xor_b")]
     assert logged.params == {"train.alpha": "0.1"} and logged.tags["seed"] == "0"
     assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
+
+
+def test_an_evaluation_appears_on_the_models_page(project, store):
+    log_policies(project, ["print-0"])
+    for _ in range(2):  # the repetition changes nothing
+        with tracker("evaluate") as stage:
+            stage.seed_started(0, "evaluation-0", {}, project / "none.jsonl", model="print-0")
+            stage.seed_finished(0, "FINISHED", {"success_greedy": 0.25}, [], None)
+    (logged,) = store.client.search_logged_models(["1"])
+    evaluation = store.runs()["seed 0 evaluate inspo xor_b"]
+    shown = [(metric.value, metric.run_id) for metric in logged.metrics if metric.key == "final/success_greedy"]
+    assert shown == [(0.25, evaluation.info.run_id)]
+    inputs = store.client.get_run(evaluation.info.run_id).inputs
+    assert [used.model_id for used in inputs.model_inputs] == [logged.model_id]
 
 
 def test_requirements_are_pinned_and_nothing_is_pickled(project):
