@@ -1,0 +1,35 @@
+"""What the tests of the commands share."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, make_shared
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """Data, parameters and an empty MLflow database; not to be changed."""
+    place = tmp_path_factory.mktemp("shared")
+    make_shared(place)
+    return place
+
+
+@pytest.fixture
+def lab(tmp_path, shared) -> Lab:
+    return Lab(tmp_path, shared)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, shared) -> Callable[[str], Path]:
+    """The folder of InSPO's seeds 0 and 1, trained on a dataset side by side and without a stop: not to be changed."""
+
+    @functools.cache
+    def trained(dataset: str) -> Path:
+        lab = Lab(tmp_path_factory.mktemp("undisturbed"), shared)
+        lab.train(dataset, "inspo", "0,1").succeeded()
+        return lab.place / "train"
+
+    return trained
