@@ -43,7 +43,7 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed_list(text: str) -> list[int]:
-    parts = [part.strip() for part in text.strip("[] ").split(",")]
+    parts = [part.strip().removesuffix(".0") for part in text.strip("[] ").split(",")]  # Kubeflow hands 3 over as 3.0
     if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
         raise InspoError(f"--seeds is {text!r}, expected different whole numbers from 0, such as 0,1,2")
     return [int(part) for part in parts]

@@ -1,6 +1,7 @@
 """The stage ``behavior``: estimate the policies that collected a dataset, for one seed."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def split_episodes(dataset: EpisodeDataset, share: float, seed: int, device: str
 class BehaviorEstimation:
     """Maximum likelihood for local clones and joint model; an iteration is ``check_every`` steps and a look at held-out data.
 
-    The parameters with the best held-out log-likelihood so far are kept, of either kind for itself.
+    Kept are the latest parameters whose held-out log-likelihood is within one standard error of the best, of either kind for
+    itself: the best alone is often an early one that a few held-out samples favour, still blurred where the data are sharp.
     """
 
     def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str):
@@ -58,8 +60,9 @@ class BehaviorEstimation:
         self.models = BehaviorModels.create(data, config.hidden, self._streams["initial"])
         self._networks = {"local": self.models.local, "joint": self.models.joint.network}
         self._optimizers = {name: RowOptimizers(network, config.learning_rate) for name, network in self._networks.items()}
-        self._best = {name: network.parameters.clone() for name, network in self._networks.items()}
-        self._best_value = dict.fromkeys(self._networks, -float("inf"))
+        self._best = dict.fromkeys(self._networks, -math.inf)
+        self._kept = {name: network.parameters.clone() for name, network in self._networks.items()}
+        self._kept_value = dict(self._best)
 
     def iterate(self) -> dict[str, float]:
         for _ in range(self._config.check_every):
@@ -69,27 +72,29 @@ class BehaviorEstimation:
             self._optimizers["local"].step(cloning_loss(self.models.local, self._data, batch))
             self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch[0], self._streams["orders"]))
         held_out = self.log_likelihoods(self._split.held_out)
-        for name, value in held_out.items():
-            if value > self._best_value[name]:
-                self._best_value[name] = value
-                self._best[name].copy_(self._networks[name].parameters)
+        for name, values in held_out.items():
+            mean, error = values.mean().item(), values.std(correction=0).item() / math.sqrt(len(values))
+            self._best[name] = max(self._best[name], mean)
+            if mean >= self._best[name] - error:
+                self._kept_value[name] = mean
+                self._kept[name].copy_(self._networks[name].parameters)
         train = self.log_likelihoods(self._split.train[: 4 * len(self._split.held_out)])
-        metrics = {f"held_out/log_likelihood_{name}": value for name, value in held_out.items()}
-        return metrics | {f"train/log_likelihood_{name}": value for name, value in train.items()}
+        metrics = {f"held_out/log_likelihood_{name}": values.mean().item() for name, values in held_out.items()}
+        return metrics | {f"train/log_likelihood_{name}": values.mean().item() for name, values in train.items()}
 
-    def log_likelihoods(self, transitions: Tensor) -> dict[str, float]:
-        """Mean log mu(a|s) in nats a joint action, under the product of the clones and under the joint model."""
+    def log_likelihoods(self, transitions: Tensor) -> dict[str, Tensor]:
+        """log mu(a|s) in nats of each transition's joint action, under the product of the clones and under the joint model."""
         data = self._data
         log_mu = local_log_probs(self.models.local, data)[:, data.rows[transitions]]
-        local = log_mu.gather(2, data.actions[:, transitions].unsqueeze(2)).sum(0).mean().item()
-        return {"local": local, "joint": joint_log_likelihood(self.models.joint, data, transitions).mean().item()}
+        local = log_mu.gather(2, data.actions[:, transitions].unsqueeze(2)).sum(0).squeeze(1)
+        return {"local": local, "joint": joint_log_likelihood(self.models.joint, data, transitions)}
 
-    def keep_best(self) -> dict[str, float]:
-        """Put the best parameters into the models; their held-out values, the joint model's gain, and what was repeated."""
+    def finish(self) -> dict[str, float]:
+        """Put the kept parameters into the models; their held-out values, the joint model's gain, and what was repeated."""
         for name, network in self._networks.items():
-            network.parameters.copy_(self._best[name])
-        values = {f"held_out/log_likelihood_{name}": value for name, value in self._best_value.items()}
-        gain = self._best_value["joint"] - self._best_value["local"]
+            network.parameters.copy_(self._kept[name])
+        values = {f"held_out/log_likelihood_{name}": value for name, value in self._kept_value.items()}
+        gain = self._kept_value["joint"] - self._kept_value["local"]
         return values | {"held_out/joint_gain": gain, "held_out/repeated_episodes": self._split.repeated}
 
     def state_dict(self) -> dict:
@@ -97,7 +102,8 @@ class BehaviorEstimation:
             "networks": {name: network.parameters for name, network in self._networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "best": self._best,
-            "best_value": self._best_value,
+            "kept": self._kept,
+            "kept_value": self._kept_value,
             "streams": self._streams.state_dict(),
         }
 
@@ -105,8 +111,8 @@ class BehaviorEstimation:
         for name, network in self._networks.items():
             network.parameters.copy_(state["networks"][name])
             self._optimizers[name].load_state_dict(state["optimizers"][name])
-            self._best[name].copy_(state["best"][name])
-        self._best_value = dict(state["best_value"])
+            self._kept[name].copy_(state["kept"][name])
+        self._best, self._kept_value = dict(state["best"]), dict(state["kept_value"])
         self._streams.load_state_dict(state["streams"])
 
 
@@ -123,7 +129,7 @@ def estimate_behavior(
     split = split_episodes(dataset, config.held_out, seed, device)
     estimation = BehaviorEstimation(transitions, split, config, seed, device)
     run_loop(estimation, config.steps // config.check_every, checkpoint_every, work, fingerprint)
-    metrics = estimation.keep_best()
+    metrics = estimation.finish()
     tensors = {"local": estimation.models.local.parameters, "joint": estimation.models.joint.network.parameters}
     with atomic_directory(out) as aside:
         (aside / "behavior.safetensors").write_bytes(save({name: tensor.detach().cpu() for name, tensor in tensors.items()}))

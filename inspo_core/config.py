@@ -188,7 +188,7 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     for override in overrides:
         try:
             if override.lstrip().startswith("{"):
-                pairs += json.loads(override).items()
+                pairs += json.loads(override, parse_float=_number).items()
             else:
                 key, equals, value = override.partition("=")
                 if not equals:
@@ -197,6 +197,12 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
         except (ValueError, yaml.YAMLError) as error:
             raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {error}") from error
     return pairs
+
+
+def _number(text: str) -> float | int:
+    """Kubeflow hands whole numbers over as 3.0."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _set(values: dict, dotted: str, value: Any, path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import joint_log_likelihood, local_log_probs
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures, in_support, joint_log_probs
-from inspo_core.algorithms.networks import Policy, RowOptimizers, StackedMLP, masked_log_softmax
+from inspo_core.algorithms.networks import IMPOSSIBLE, Policy, RowOptimizers, StackedMLP, masked_log_softmax
 from inspo_core.algorithms.streams import Streams
 from inspo_core.config import InSPOConfig
 
@@ -187,8 +187,10 @@ class InSPO:
         alpha, beta = temperatures.alpha, temperatures.beta
         log_mu = pool.log_mu[agent]
         advantage = self._critics.table(agent, pool, log_pi) - alpha * self._conditional_kl(agent, pool, log_pi) - beta * log_mu
-        log_target = masked_log_softmax(log_mu + advantage / (alpha + beta), pool.supported[agent])
-        return (log_target - log_mu).gather(1, pool.actions[agent].unsqueeze(1)).squeeze(1).exp()
+        logits = advantage / (alpha + beta)
+        # Q of an action that the data lack is an extrapolation, and one too high would take all the weight of its state.
+        baseline = (log_mu + logits).masked_fill(~pool.supported[agent], IMPOSSIBLE).logsumexp(-1)
+        return (logits.gather(1, pool.actions[agent].unsqueeze(1)).squeeze(1) - baseline).exp()
 
     def _improve(self, agent: int | None, pool: Pool, weights: Tensor) -> dict[str, float]:
         """Clone the pool's actions with ``weights``: (P,) of one agent, or (N, P) of all at once."""

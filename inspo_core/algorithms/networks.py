@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.nn.functional import leaky_relu
 
 from inspo_core.errors import InspoError
 from inspo_core.files import write_json
@@ -21,10 +22,11 @@ IMPOSSIBLE = -1e9
 
 
 class StackedMLP:
-    """N perceptrons (ReLU) of one shape, evaluated together by one batched matrix product a layer.
+    """N perceptrons of one shape, evaluated together by one batched matrix product a layer.
 
     One network alone can be evaluated and trained too, as the sequential update needs. All parameters lie in the flat tensor
-    ``parameters``, all gradients in ``gradients``.
+    ``parameters``, all gradients in ``gradients``. The activation is a leaky ReLU: in a game with one constant observation all
+    ReLU units of a layer can die, and then only the last bias learns.
     """
 
     def __init__(self, n: int, sizes: list[int], generator: torch.Generator, device: str):
@@ -61,7 +63,7 @@ class StackedMLP:
 
 def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
     for layer in range(0, len(leaves), 2):
-        x = affine(leaves[layer + 1], x if layer == 0 else x.relu(), leaves[layer])
+        x = affine(leaves[layer + 1], x if layer == 0 else leaky_relu(x), leaves[layer])
     return x
 
 
