@@ -1,0 +1,129 @@
+"""What the training loop may expect of every algorithm in the registry."""
+
+import math
+from dataclasses import fields, replace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from inspo_core.algorithms.base import Algorithm
+from inspo_core.algorithms.registry import ALGORITHMS
+from inspo_core.algorithms.transitions import Transitions
+from inspo_core.config import ALGORITHM_CONFIGS, ExperimentConfig, TrainConfig
+from tests.algorithms.games import TINY, learner, ragged_data, random_models
+
+
+@pytest.fixture(scope="module")
+def data() -> Transitions:
+    return Transitions.from_dataset(ragged_data(40), "cpu")
+
+
+@pytest.fixture(params=sorted(ALGORITHMS))
+def name(request) -> str:
+    return request.param
+
+
+def make(name: str, data: Transitions, seed: int = 0) -> Algorithm:
+    return learner(name, data, random_models(data), iterations=6, seed=seed, **TINY)
+
+
+def run(algorithm: Algorithm, iterations: int) -> list[dict[str, float]]:
+    return [algorithm.iterate() for _ in range(iterations)]
+
+
+def parameters(algorithm: Algorithm) -> torch.Tensor:
+    return algorithm.policy().network.parameters.clone()
+
+
+def test_every_name_has_a_class_a_configuration_and_a_place_in_the_parameters():
+    allowed = get_args(get_args(ExperimentConfig.model_fields["algorithms"].annotation)[0])
+    assert set(ALGORITHMS) == set(ALGORITHM_CONFIGS) == set(allowed)
+    for config in ALGORITHM_CONFIGS.values():
+        assert set(config.model_fields) <= set(TrainConfig.model_fields)
+
+
+def test_iterating_trains_and_reports_finite_numbers(name, data):
+    algorithm = make(name, data)
+    before = parameters(algorithm)
+    rows = run(algorithm, 3)
+    for metrics in rows:
+        assert metrics and metrics.keys() == rows[0].keys()
+        assert all(type(value) is float and math.isfinite(value) for value in metrics.values())
+    assert parameters(algorithm).isfinite().all() and not torch.equal(parameters(algorithm), before)
+
+
+def test_the_policy_is_the_one_in_training(name, data):
+    algorithm = make(name, data)
+    policy = algorithm.policy()
+    before = policy.network.parameters.clone()
+    algorithm.iterate()
+    assert torch.equal(policy.network.parameters, parameters(algorithm)) and not torch.equal(policy.network.parameters, before)
+
+
+def test_the_policy_takes_the_games_own_observations_and_masks(name):
+    dataset = ragged_data(40)
+    algorithm = make(name, Transitions.from_dataset(dataset, "cpu"))
+    run(algorithm, 2)
+    available = torch.as_tensor(dataset.available_actions)
+    log_probs = algorithm.policy().log_probs(torch.as_tensor(dataset.observations), available)
+    assert log_probs.shape == available.shape
+    assert torch.allclose(log_probs.exp().sum(-1), torch.ones(available.shape[:2])) and (log_probs.exp()[~available] == 0).all()
+
+
+def test_same_seed_same_run_another_seed_another(name, data):
+    one, two, other = make(name, data), make(name, data), make(name, data, seed=1)
+    assert run(one, 3) == run(two, 3)
+    run(other, 3)
+    assert torch.equal(parameters(one), parameters(two)) and not torch.equal(parameters(one), parameters(other))
+
+
+def test_global_random_state_plays_no_part(name, data):
+    torch.manual_seed(1)
+    one = make(name, data)
+    run(one, 2)
+    torch.manual_seed(2)
+    two = make(name, data)
+    run(two, 2)
+    assert torch.equal(parameters(one), parameters(two))
+
+
+def test_a_resumed_run_is_the_same_run(name, data, tmp_path):
+    whole = make(name, data)
+    rows = run(whole, 6)
+    half = make(name, data)
+    assert run(half, 3) == rows[:3]
+    torch.save(half.state_dict(), tmp_path / "state.pt")
+    run(half, 1)  # what was saved must not move on with the run
+    resumed = make(name, data, seed=5)  # nothing of a new beginning may remain
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert run(resumed, 3) == rows[3:]
+    assert torch.equal(parameters(resumed), parameters(whole))
+
+
+def test_data_are_left_as_they_were(name, data):
+    tensors = {field.name: getattr(data, field.name) for field in fields(data) if isinstance(getattr(data, field.name), torch.Tensor)}
+    before = {field: tensor.clone() for field, tensor in tensors.items()}
+    run(make(name, data), 2)
+    assert all(torch.equal(tensor, before[field]) for field, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("agents", [1, 2, 4])
+def test_any_number_of_agents_without_states_and_masks(name, agents):
+    dataset = ragged_data(20)
+    pick = np.arange(agents) % 3
+    dataset = replace(
+        dataset, observations=dataset.observations[:, pick], actions=dataset.actions[:, pick], states=None, available_actions=None
+    )
+    data = Transitions.from_dataset(dataset, "cpu")
+    algorithm = make(name, data)
+    assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
+    assert algorithm.policy().log_probs(torch.as_tensor(dataset.observations)).shape == (len(dataset.observations), agents, 3)
+
+
+def test_data_of_a_single_transition(name):
+    data = Transitions.from_dataset(replace(ragged_data(1), states=None), "cpu")
+    first = replace(data, actions=data.actions[:, :1], rewards=0 * data.rewards[:1], continues=data.continues[:1], rows=data.rows[:1])
+    algorithm = make(name, first)
+    assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())

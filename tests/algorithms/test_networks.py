@@ -1,0 +1,212 @@
+"""Stacked networks against separate modules of torch, and the acting policy on disk."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from inspo_core.algorithms.networks import IMPOSSIBLE, Policy, RowOptimizers, StackedMLP, Standardizer, masked_log_softmax
+from inspo_core.errors import InspoError
+
+N, SIZES = 3, [5, 7, 6, 4]
+
+
+@pytest.fixture
+def network() -> StackedMLP:
+    return StackedMLP(N, SIZES, torch.Generator().manual_seed(0), "cpu")
+
+
+@pytest.fixture
+def modules(network) -> list[torch.nn.Sequential]:
+    """The same networks as plain modules, their weights copied."""
+    copies = []
+    for row in network.rows:
+        layers: list[torch.nn.Module] = []
+        for weight, bias in zip(row[::2], row[1::2]):
+            linear = torch.nn.Linear(*weight.shape)
+            linear.weight.data, linear.bias.data = weight.detach().T.clone(), bias.detach()[0].clone()
+            layers += [linear, torch.nn.LeakyReLU()]
+        copies.append(torch.nn.Sequential(*layers[:-1]))
+    return copies
+
+
+@pytest.fixture
+def inputs() -> torch.Tensor:
+    return torch.randn(N, 11, SIZES[0], generator=torch.Generator().manual_seed(1))
+
+
+def module_tensors(module: torch.nn.Sequential, of_gradient: bool) -> list[torch.Tensor]:
+    """In the order and the shapes of ``StackedMLP.rows``."""
+    tensors = [parameter.grad if of_gradient else parameter.detach() for parameter in module.parameters()]
+    return [tensor.T if tensor.ndim == 2 else tensor.unsqueeze(0) for tensor in tensors]
+
+
+def targets_of(inputs: torch.Tensor) -> torch.Tensor:
+    return torch.stack([agent + inputs[agent, :, : SIZES[-1]].sin() for agent in range(N)])
+
+
+def test_all_at_once_equals_one_by_one_equals_torch(network, modules, inputs):
+    together = network(inputs)
+    assert together.shape == (N, 11, SIZES[-1])
+    for agent in range(N):
+        expected = modules[agent](inputs[agent])
+        assert torch.allclose(together[agent], expected, atol=1e-6)
+        assert torch.allclose(network.one(agent, inputs[agent]), expected, atol=1e-6)
+    assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_gradients_equal_those_of_torch(network, modules, inputs, together):
+    targets = targets_of(inputs)
+    if together:
+        (network(inputs) - targets).square().sum().backward()
+    else:
+        for agent in range(N):
+            (network.one(agent, inputs[agent]) - targets[agent]).square().sum().backward()
+    for agent, module in enumerate(modules):
+        (module(inputs[agent]) - targets[agent]).square().sum().backward()
+        for mine, expected in zip(network.rows[agent], module_tensors(module, of_gradient=True)):
+            assert expected.abs().max() > 0
+            assert torch.allclose(mine.grad, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_initial_values_fill_the_range_of_each_layer():
+    network = StackedMLP(2, [100, 50, 3], torch.Generator().manual_seed(0), "cpu")
+    for weight, bias, fan_in in zip(network.rows[0][::2], network.rows[0][1::2], [100, 50]):
+        for tensor in (weight, bias):
+            assert tensor.abs().max() <= fan_in**-0.5
+        assert weight.abs().max() > 0.9 * fan_in**-0.5
+    assert not torch.equal(network.rows[0][0], network.rows[1][0])
+
+
+def test_a_step_of_one_agent_leaves_the_others_bit_identical(network, inputs):
+    optimizers = RowOptimizers(network, 0.01)
+    for _ in range(3):  # the others' moments are not zero then
+        optimizers.step((network(inputs) - targets_of(inputs)).square().mean())
+    before = [[leaf.detach().clone() for leaf in row] for row in network.rows]
+    optimizers.step(network.one(1, inputs[1]).square().mean(), 1)
+    for agent in range(N):
+        same = [torch.equal(leaf, old) for leaf, old in zip(network.rows[agent], before[agent])]
+        assert not any(same) if agent == 1 else all(same)
+
+
+def test_steps_equal_those_of_separate_adams(network, modules, inputs):
+    """Twenty steps, some of all agents and some of one, as a sweep mixes them."""
+    targets = targets_of(inputs)
+    optimizers = RowOptimizers(network, 0.01)
+    adams = [torch.optim.Adam(module.parameters(), lr=0.01) for module in modules]
+    start = network.parameters.clone()
+    for step in range(20):
+        only = step % 4 if step % 4 < N else None
+        if only is None:
+            optimizers.step((network(inputs) - targets).square().mean(dim=(1, 2)).sum())
+        else:
+            optimizers.step((network.one(only, inputs[only]) - targets[only]).square().mean(), only)
+        for agent in range(N) if only is None else [only]:
+            adams[agent].zero_grad()
+            (modules[agent](inputs[agent]) - targets[agent]).square().mean().backward()
+            adams[agent].step()
+    assert network.parameters.isfinite().all() and (network.parameters - start).abs().max() > 0.05
+    for row, module in zip(network.rows, modules):
+        for mine, expected in zip(row, module_tensors(module, of_gradient=False)):
+            assert torch.allclose(mine, expected, rtol=0, atol=1e-6)
+
+
+def test_restored_optimizers_go_on_bit_for_bit(network, inputs):
+    def train(trained: StackedMLP, optimizers: RowOptimizers) -> None:
+        for _ in range(5):
+            optimizers.step((trained(inputs) - targets_of(inputs)).square().mean())
+
+    optimizers = RowOptimizers(network, 0.01)
+    train(network, optimizers)
+    resumed, fresh = (StackedMLP(N, SIZES, torch.Generator().manual_seed(9), "cpu") for _ in range(2))
+    resumed.parameters.copy_(network.parameters)
+    fresh.parameters.copy_(network.parameters)
+    restored = RowOptimizers(resumed, 0.01)
+    restored.load_state_dict(copy.deepcopy(optimizers.state_dict()))
+    train(network, optimizers)
+    train(resumed, restored)
+    train(fresh, RowOptimizers(fresh, 0.01))
+    assert torch.equal(resumed.parameters, network.parameters)
+    assert not torch.equal(fresh.parameters, network.parameters)  # the moments matter
+
+
+def test_masked_log_softmax():
+    logits = torch.tensor([[1.0, 2.0, 3.0], [50.0, -50.0, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    available = torch.tensor([[True, True, False], [False, True, True], [False, False, False]])
+    log_probs = masked_log_softmax(logits, available)
+    assert torch.allclose(log_probs.exp().sum(-1), torch.ones(3))
+    assert torch.allclose(log_probs[0, :2], logits[0, :2].log_softmax(0))
+    assert torch.allclose(log_probs[1, 1:], logits[1, 1:].log_softmax(0))
+    assert (log_probs[:2][~available[:2]] <= IMPOSSIBLE / 2).all() and log_probs.isfinite().all()
+    assert (log_probs.exp() * log_probs)[~available][:2].abs().max() == 0
+    assert torch.equal(masked_log_softmax(logits, None), logits.log_softmax(-1))
+    log_probs[torch.arange(2), torch.tensor([0, 1])].sum().backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[:2][~available[:2]] == 0).all() and logits.grad[0, 0] > 0
+
+
+def test_nothing_available_is_finite_and_normalised():
+    log_probs = masked_log_softmax(torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bool))
+    assert torch.allclose(log_probs.exp(), torch.full((2, 4), 0.25))
+
+
+def test_standardizer():
+    values = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 20.0, 0.0])
+    values = values + torch.tensor([3.0, -7.0, 5.0])
+    done = Standardizer.fit(values)(values)
+    assert torch.allclose(done.mean(1), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(done.std(1, correction=0)[:, :2], torch.ones(2, 2), atol=1e-4)
+    assert (done[..., 2] == 0).all()
+
+
+class TestPolicy:
+    @pytest.fixture
+    def policy(self, network) -> Policy:
+        values = torch.randn(N, 50, SIZES[0], generator=torch.Generator().manual_seed(3)) * 4 + 2
+        return Policy(network, Standardizer.fit(values))
+
+    @pytest.fixture
+    def observations(self) -> torch.Tensor:
+        return torch.randn(9, N, SIZES[0], generator=torch.Generator().manual_seed(4)) * 4 + 2
+
+    def test_every_agent_acts_on_its_own_standardised_observation(self, policy, modules, observations):
+        log_probs = policy.log_probs(observations)
+        assert log_probs.shape == (9, N, SIZES[-1]) and not log_probs.requires_grad
+        for agent, module in enumerate(modules):
+            seen = (observations[:, agent] - policy.standardizer.mean[agent]) / policy.standardizer.scale[agent]
+            assert torch.allclose(log_probs[:, agent], module(seen).log_softmax(-1), atol=1e-5)
+
+    def test_round_trip(self, policy, observations, tmp_path):
+        policy.save(tmp_path)
+        available = torch.rand(9, N, SIZES[-1], generator=torch.Generator().manual_seed(5)) < 0.6
+        back = Policy.load(tmp_path)
+        assert torch.equal(back.log_probs(observations, available), policy.log_probs(observations, available))
+
+    def test_same_policy_same_bytes(self, policy, tmp_path):
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            policy.save(tmp_path / name)
+        for path in (tmp_path / "one").iterdir():
+            assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+    @pytest.mark.parametrize("damage", ["cut", "garbled", "missing", "no json", "bad json", "another shape"])
+    def test_damage_is_one_sentence(self, policy, tmp_path, damage):
+        policy.save(tmp_path)
+        weights, architecture = tmp_path / "policy.safetensors", tmp_path / "policy.json"
+        if damage == "cut":
+            weights.write_bytes(weights.read_bytes()[:-10])
+        elif damage == "garbled":
+            weights.write_bytes(b"\xff" * 64)
+        elif damage == "missing":
+            weights.unlink()
+        elif damage == "no json":
+            architecture.unlink()
+        elif damage == "bad json":
+            architecture.write_text("{")
+        else:
+            architecture.write_text(json.dumps(json.loads(architecture.read_text()) | {"sizes": [5, 8, 6, 4]}))
+        with pytest.raises(InspoError) as caught:
+            Policy.load(tmp_path)
+        assert str(tmp_path) in str(caught.value) and "train stage" in str(caught.value)
