@@ -165,7 +165,7 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
     for key, value in _parse_overrides(overrides):
-        _set(values, key, value, path)
+        _set(values, key, _whole(value), path)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -188,7 +188,7 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     for override in overrides:
         try:
             if override.lstrip().startswith("{"):
-                pairs += json.loads(override, parse_float=_number).items()
+                pairs += json.loads(override).items()
             else:
                 key, equals, value = override.partition("=")
                 if not equals:
@@ -199,10 +199,11 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _number(text: str) -> float | int:
-    """Kubeflow hands whole numbers over as 3.0."""
-    value = float(text)
-    return int(value) if value.is_integer() else value
+def _whole(value: Any) -> Any:
+    """Whole numbers as integers: Kubeflow hands 3 over as 3.0."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _set(values: dict, dotted: str, value: Any, path: Path) -> None:
