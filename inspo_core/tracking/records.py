@@ -46,8 +46,8 @@ def pipeline_record(experiment: dict[str, Any], params: dict[str, Any] | None) -
     tags = {name: value for name, value in common_tags().items() if name not in ("host", "process")}
     return {
         "key": key,
-        "name": f"pipeline {os.environ.get('DVC_EXP_NAME') or key[:7]}",
-        "tags": texts({"level": "pipeline"} | tags | {"mlflow.source.name": "pipeline"}),
+        "name": " ".join(filter(None, ["pipeline", os.environ.get("DVC_EXP_NAME"), key[:7]])),
+        "tags": texts({"level": "pipeline", "pipeline": key[:7]} | tags | {"mlflow.source.name": "pipeline"}),
         "params": flat(params or {}),
     }
 

@@ -166,7 +166,7 @@ class Runs:
             tags = run.data.tags
             if KEY in tags and is_gone(tags["host"], tags.get("process", "")):
                 self.client.set_terminated(run.info.run_id, "KILLED")
-                if tags.get("level") == "stage" and "inspo.pipeline" in tags:
-                    parents.add(tags["mlflow.parentRunId"])
-        for parent in parents:
-            self.settle(parent, experiment)
+                parents.add(tags.get("mlflow.parentRunId"))
+        for parent in parents - {None}:
+            if self.client.get_run(parent).data.tags.get("level") == "pipeline":
+                self.settle(parent, experiment)

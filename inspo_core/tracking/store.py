@@ -93,7 +93,7 @@ def connect(uri: str) -> "MlflowClient":
             client.search_experiments(max_results=1)
             return client
         with file_lock(path):  # processes that make the tables of a new database at the same time break one another
-            _check_database(path)
+            check_database(path)
             return MlflowClient(uri)
     except Unreachable:
         raise
@@ -140,13 +140,13 @@ def _database(uri: str) -> Path | None:
     return Path(urllib.parse.unquote(path.partition("?")[0])).absolute() if scheme.startswith("sqlite") else None
 
 
-def _check_database(path: Path) -> None:
-    # MLflow would try for minutes to open a database that cannot be written.
+def check_database(path: Path) -> None:
+    """Raises Unreachable if the database cannot be written; MLflow would try for minutes."""
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
+        with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute("CREATE TEMP TABLE probe (x)")
-            database.rollback()
+            database.execute("CREATE TABLE is_it_writable (x)")
+            database.execute("ROLLBACK")
     except sqlite3.DatabaseError as error:
         raise Unreachable(_unwritable(path, str(error))) from error
 

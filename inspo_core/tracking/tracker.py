@@ -149,8 +149,7 @@ class StageTracker:
         of_seed = "seed" in tags
         tags = self._identity | tags | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint} | self._inputs | common_tags()
         tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
-        if not of_seed and "key" in self._pipeline:
-            tags["inspo.pipeline"] = self._pipeline["key"]
+        tags["pipeline"] = self._pipeline["tags"]["pipeline"] if "key" in self._pipeline else self._pipeline["run_id"]
         journal = self._open(f"{name.replace(' ', '-')}-{key}")
         journal.append(
             {

@@ -5,11 +5,14 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.provenance import git_tags, lasting_tags
+from inspo_core.tracking.store import check_database
 from tests.tracking.helpers import Store, break_database, expected_loss, run_python, tracker, write_metrics
 
 
@@ -58,6 +61,7 @@ def test_tags_say_what_ran_and_where_it_comes_from(project, store, monkeypatch):
     run_stage(project, seeds=[3])
     lasting_tags.cache_clear()
     run = store.runs()["seed 3 inspo xor_b"]
+    (pipeline,) = [run for name, run in store.runs().items() if name.startswith("pipeline ")]
     expected = {
         "level": "seed",
         "stage": "train",
@@ -70,6 +74,7 @@ def test_tags_say_what_ran_and_where_it_comes_from(project, store, monkeypatch):
         "dvc_data": "0123456789abcdef0123456789abcdef.dir",
         "image": "registry.example/inspo@sha256:1234",
         "input_data": "d" * 16,
+        "pipeline": pipeline.data.tags["inspo.key"][:7],
     }
     assert {name: run.data.tags.get(name) for name in expected} == expected
     assert {"host", "process", "version_python", "version_torch", "version_numpy", "version_mlflow", "version_inspo"} <= set(run.data.tags)
@@ -205,6 +210,18 @@ def test_an_unusable_store_costs_one_warning_and_no_result(project, capsys, monk
     assert store.points("seed 0 inspo xor_b", "loss") == expected_loss(range(1, 11))
     assert set(store.statuses().values()) == {"FINISHED"}
     assert list((project / "outbox").iterdir()) == []
+
+
+def test_a_read_only_database_is_named(project):
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "mlflow.db"
+        check_database(database)  # may be written, even if it is not there yet
+        os.chmod(folder, 0o777)
+        os.chmod(database, 0o444)
+        code = "import os, sys, pathlib; from inspo_core.tracking.store import check_database\n"
+        code += "if os.getuid() == 0: os.setuid(65534)\n"  # the superuser may write everything
+        code += f"check_database(pathlib.Path({str(database)!r}))"
+        assert f"Unreachable: {database} cannot be used as a database (attempt to write a readonly database)" in run_python(code).stderr
 
 
 def test_an_unwritable_outbox_costs_one_warning(project, store, capsys):
