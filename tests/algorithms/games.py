@@ -127,7 +127,7 @@ def estimated(data: Transitions, steps: int, seed: int = 0, **changes: object) -
     estimation = BehaviorEstimation(data, everything(data), config, seed, "cpu")
     for _ in range(config.steps // config.check_every):
         estimation.iterate()
-    estimation.keep_best()
+    estimation.finish()
     return estimation.models
 
 

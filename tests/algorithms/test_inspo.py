@@ -152,6 +152,7 @@ class TestConditionalKL:
         place = int((~pool.available[0, :, 2]).nonzero()[0])  # where masks bind
         row, repeats = row_of(data, pool, place), 4000
         many = replace(pool, states=pool.states[[place]].expand(repeats, -1), available=pool.available[:, [place]].expand(-1, repeats, -1))
+        deviations = []
         for agent in range(3):
             first, second = (other for other in range(3) if other != agent)
             samples = algorithm._conditional_kl(agent, many, log_pi[:, [place]].expand(-1, repeats, -1))
@@ -165,8 +166,9 @@ class TestConditionalKL:
                 used = teammates > 0
                 expected = (teammates[used] * np.log(teammates[used] / given[used])).sum()
                 error = samples[:, action].std().item() / math.sqrt(repeats)
-                assert samples[:, action].std() > 1e-3  # it is a sampled estimate
+                deviations.append(samples[:, action].std().item())
                 assert samples[:, action].mean().item() == pytest.approx(expected, abs=5 * error + 1e-3)
+        assert max(deviations) > 0.1  # they are sampled estimates
 
     def test_of_independent_behavior_is_zero(self, three_agents):
         algorithm = learner("inspo", three_agents, random_models(three_agents), **TINY, behavior="product")
