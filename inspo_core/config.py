@@ -195,7 +195,7 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
                     raise ValueError("there is no '='")
                 pairs.append((key.strip(), _read_yaml(value)))
         except (ValueError, yaml.YAMLError) as error:
-            raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {error}") from error
+            raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {' '.join(str(error).split())}") from error
     return pairs
 
 
