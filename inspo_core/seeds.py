@@ -25,6 +25,7 @@ PRELOADED = ["inspo_core.behavior", "inspo_core.evaluation", "inspo_core.trainin
 POLL_SECONDS = 0.2
 EXIT_STOPPED = 128 + signal.SIGTERM
 
+
 @dataclass(frozen=True)
 class SeedJob:
     """One seed's run: the stage's function, called with ``arguments``, writes the folder ``out`` in one move."""

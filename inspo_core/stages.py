@@ -35,9 +35,7 @@ def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavi
         lineage = {"dataset": dataset, "algorithm": algorithm, "variant": loop.variant, "seed": seed}
         section = {"algorithm": algorithm, "seed": seed, **loop.model_dump(), **config.model_dump()}
         record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
-        jobs.append(
-            _looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config})
-        )
+        jobs.append(_looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config}))
     _run("train", "inspo_core.training:train_seed", jobs, params, dataset, algorithm, data, out, loop.iterations)
 
 
@@ -99,7 +97,15 @@ def _looping_job(record: dict[str, Any], out: Path, arguments: dict[str, Any]) -
 
 
 def _run(
-    stage: str, function: str, jobs: list[SeedJob], params: Params, dataset: str, algorithm: str | None, data: Path | None, out: Path, lines: int
+    stage: str,
+    function: str,
+    jobs: list[SeedJob],
+    params: Params,
+    dataset: str,
+    algorithm: str | None,
+    data: Path | None,
+    out: Path,
+    lines: int,
 ) -> None:
     """Run the jobs that are not done, as one stage in MLflow; ``lines``: length of a seed's metrics file."""
     title = " ".join(part for part in (stage, dataset, algorithm) if part)

@@ -78,7 +78,9 @@ class Lab:
         models = self.shared / "behavior" / dataset
         if not models.exists():
             seeds = ",".join(map(str, SEEDS))
-            self.run("components.behavior", "--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models).succeeded()
+            self.run(
+                "components.behavior", "--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models
+            ).succeeded()
             shutil.copyfile(self.shared / "mlflow.db", self.place / "mlflow.db")
         return models
 

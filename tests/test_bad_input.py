@@ -37,7 +37,10 @@ def forget(out: Path) -> None:
 PARAMETERS = [
     (["--set", "train.alhpa=1"], ["--set train.alhpa", "params.yaml", "did you mean alpha"]),
     (["--set", "train.alpha=much"], ["params.yaml", "train.alpha is 'much'", "valid number"]),
-    (["--set", "train.q=global", "--set", "train.gamma=1"], ["train.q is 'global'", "'local' or 'joint'", "train.gamma is 1", "less than 1"]),
+    (
+        ["--set", "train.q=global", "--set", "train.gamma=1"],
+        ["train.q is 'global'", "'local' or 'joint'", "train.gamma is 1", "less than 1"],
+    ),
     (["--params", "nothing.yaml"], ["cannot read the parameters nothing.yaml", "No such file"]),
     (["--seeds", "0,0"], ["--seeds is '0,0'", "different whole numbers"]),
 ]
@@ -54,7 +57,9 @@ def test_a_mistyped_key_in_the_file(lab, earlier):
     text = (lab.place / "params.yaml").read_text()
     (lab.place / "params.yaml").write_text(text.replace("  gamma: ", "  gama: "))
     before = lab.outputs()
-    lab.train(DATASET, "inspo", "0").refused("params.yaml: ", "unknown parameter train.gama", "did you mean gamma?", "train.gamma is missing")
+    lab.train(DATASET, "inspo", "0").refused(
+        "params.yaml: ", "unknown parameter train.gama", "did you mean gamma?", "train.gamma is missing"
+    )
     assert lab.outputs() == before
 
 
@@ -184,7 +189,8 @@ def test_checkpoints_that_are_damaged_or_of_another_configuration(lab, earlier):
     damaged.write_bytes(content)
     before, kept = lab.outputs(), contents(lab.place / "checkpoints")
     lab.train(DATASET, "inspo", "0,1").refused(
-        f"{foreign.relative_to(lab.place)} belongs to another configuration (fingerprint 0123456789abcdef, this run's is {foreign.parent.name})",
+        f"{foreign.relative_to(lab.place)} belongs to another configuration ",
+        f"(fingerprint 0123456789abcdef, this run's is {foreign.parent.name})",
         f"{damaged.relative_to(lab.place)} is damaged",
         "remove it to start this run anew",
     )
@@ -196,7 +202,9 @@ def test_checkpoints_that_are_damaged_or_of_another_configuration(lab, earlier):
 
 def test_an_output_folder_below_a_file(lab, earlier):
     before = lab.outputs()
-    lab.train(DATASET, "inspo", "0", out="params.yaml/train").refused("cannot write params.yaml/train/seed_0: Not a directory", "choose another place")
+    lab.train(DATASET, "inspo", "0", out="params.yaml/train").refused(
+        "cannot write params.yaml/train/seed_0: Not a directory", "choose another place"
+    )
     assert lab.outputs() == before and not (lab.place / "outbox").exists()  # said before anything is trained
 
 
@@ -216,7 +224,9 @@ def small_disk(tmp_path):
 
 def test_a_read_only_disk(lab, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    lab.train(DATASET, "inspo", "0", out="disk/train").refused("cannot write disk/train/seed_0: Read-only file system", "choose another place")
+    lab.train(DATASET, "inspo", "0", out="disk/train").refused(
+        "cannot write disk/train/seed_0: Read-only file system", "choose another place"
+    )
     assert not list(small_disk.iterdir())
 
 
@@ -258,10 +268,15 @@ def test_a_store_that_cannot_be_used(lab):
     done = lab.run("components.ingest", "--dataset", DATASET, "--raw", lab.data(DATASET), "--out", "out", **nowhere).succeeded()
     assert (lab.place / "out/meta.json").exists()
     (warning,) = done.stderr.splitlines()
-    assert warning.startswith("warning: MLflow at /dev/null/mlflow.db takes no records now") and "python -m inspo_core.tracking deliver" in warning
+    assert (
+        warning.startswith("warning: MLflow at /dev/null/mlflow.db takes no records now")
+        and "python -m inspo_core.tracking deliver" in warning
+    )
     kept = contents(lab.place / "outbox")
     assert any(name.endswith("journal.jsonl") for name in kept)
-    lab.run("inspo_core.tracking", "deliver", **nowhere).refused("MLflow at /dev/null/mlflow.db takes no records", str(lab.place / "outbox"), code=1)
+    lab.run("inspo_core.tracking", "deliver", **nowhere).refused(
+        "MLflow at /dev/null/mlflow.db takes no records", str(lab.place / "outbox"), code=1
+    )
     assert {name: contents(lab.place / "outbox").get(name) for name in kept} == kept
     lab.run("inspo_core.tracking", "deliver").succeeded()
     assert lab.statuses() == {"FINISHED"} and not contents(lab.place / "outbox")

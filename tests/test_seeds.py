@@ -91,7 +91,9 @@ def project(lab, monkeypatch):
 def test_every_end_that_a_seed_can_come_to(project, lab, capfd):
     manners = {0: "well", 1: "killed", 2: "stopped", 3: "full", 4: "bad", 5: "bad", 6: "bug"}
     jobs = [
-        SeedJob(seed, f"seed_{seed}", Path(f"out/seed_{seed}"), Path(f"work/{seed}"), {"manner": manner, "out": Path(f"out/seed_{seed}")}, {})
+        SeedJob(
+            seed, f"seed_{seed}", Path(f"out/seed_{seed}"), Path(f"work/{seed}"), {"manner": manner, "out": Path(f"out/seed_{seed}")}, {}
+        )
         for seed, manner in manners.items()
     ]
     with pytest.raises(InspoError) as raised, StageTracker("train", "games", "xor", "inspo", "default", {}, {}, "x") as tracker:

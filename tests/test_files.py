@@ -1,0 +1,122 @@
+"""Nothing half-written is ever seen, whatever happens in between."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspo_core.errors import InspoError
+from inspo_core.files import atomic_directory, atomic_file, canonical_json, check_writable, read_json, remove, write_json
+from tests.lab import ROOT, contents
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new/folder/file"
+    with atomic_file(path) as aside:
+        aside.write_text("half")
+        assert not path.exists() and aside.parent == path.parent
+        aside.write_text("whole")
+    assert contents(tmp_path) == {"new/folder/file": b"whole"}
+
+
+def test_a_directory_replaces_an_earlier_one_as_a_whole(tmp_path):
+    for files in (["one", "two"], ["two", "three"]):
+        with atomic_directory(tmp_path / "folder") as aside:
+            for name in files:
+                (aside / name).write_text(" ".join(files))
+    assert contents(tmp_path) == {"folder/two": b"two three", "folder/three": b"two three"}
+
+
+@pytest.mark.parametrize(
+    "manager, write", [(atomic_file, Path.write_text), (atomic_directory, lambda path, text: (path / "file").write_text(text))]
+)
+def test_a_failure_leaves_the_earlier_one_and_nothing_else(tmp_path, manager, write):
+    with manager(tmp_path / "it") as aside:
+        write(aside, "earlier")
+    before = contents(tmp_path)
+    with pytest.raises(ZeroDivisionError), manager(tmp_path / "it") as aside:
+        write(aside, "later")
+        1 / 0
+    assert contents(tmp_path) == before and list(tmp_path.iterdir()) == [tmp_path / "it"]
+
+
+def test_a_killed_process_leaves_the_earlier_one(tmp_path):
+    write_json(tmp_path / "it.json", {"value": 1})
+    script = """
+import os, signal, sys
+from pathlib import Path
+from inspo_core.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as aside:
+    aside.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "it.json")]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == -signal.SIGKILL
+    assert read_json(tmp_path / "it.json") == {"value": 1}
+    write_json(tmp_path / "it.json", {"value": 2})
+    assert read_json(tmp_path / "it.json") == {"value": 2}
+
+
+def test_no_more_room(tmp_path):
+    write_json(tmp_path / "it.json", {"value": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(InspoError, match=r"cannot write .*it.json: File too large; free space there"):
+            write_json(tmp_path / "it.json", {"value": "x" * 200})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_json(tmp_path / "it.json") == {"value": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("attempt", [lambda path: write_json(path, 1), check_writable, lambda path: atomic_directory(path).__enter__()])
+@pytest.mark.parametrize("place", ["file/folder/it", "/proc/it", "/dev/null/it"])
+def test_unusable_places_are_named(tmp_path, attempt, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(InspoError, match=rf"cannot write .*{place}: .*; free space there, make it writable, or choose another place"):
+        attempt(tmp_path / place)
+
+
+def test_check_writable_leaves_what_is_there(tmp_path):
+    write_json(tmp_path / "folder/it.json", 1)
+    check_writable(tmp_path / "folder")
+    check_writable(tmp_path / "other/folder")
+    assert contents(tmp_path) == {"folder/it.json": b"1\n"} and not list((tmp_path / "other").iterdir())
+
+
+def test_json_depends_on_the_value_alone(tmp_path):
+    one, two = {"b": [1, 2.5], "a": {"d": None, "c": True}}, {"a": {"c": True, "d": None}, "b": [1, 2.5]}
+    assert canonical_json(one) == canonical_json(two) == '{"a":{"c":true,"d":null},"b":[1,2.5]}'
+    write_json(tmp_path / "one", one)
+    write_json(tmp_path / "two", two)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    for write in (canonical_json, lambda value: write_json(tmp_path / "one", value)):
+        with pytest.raises(ValueError):
+            write({"value": float("nan")})
+    assert json.loads((tmp_path / "one").read_text()) == one
+
+
+@pytest.mark.parametrize(
+    "content, words", [(None, "cannot read .*No such file"), (b'{"a": 1', "is not valid JSON"), (b"\xff\xfe", "is not valid JSON")]
+)
+def test_reading_what_is_no_json(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "it").write_bytes(content)
+    with pytest.raises(InspoError, match=words):
+        read_json(tmp_path / "it")
+
+
+def test_remove(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    remove(tmp_path / "link")
+    assert (tmp_path / "target/file").exists()
+    remove(tmp_path / "target")
+    remove(tmp_path / "target")
+    assert not list(tmp_path.iterdir())
