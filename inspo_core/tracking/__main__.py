@@ -11,7 +11,7 @@ from inspo_core.tracking.tracker import warn
 def main(arguments: list[str] | None = None) -> int:
     """Deliver the outbox. Returns 0 when nothing is left but the journals of stages that are running, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m inspo_core.tracking", description="Records of stages that MLflow has not got yet.")
-    parser.add_argument("command", choices=["deliver"], help="send everything in outbox/ to MLFLOW_TRACKING_URI, or to mlflow.db without it")
+    parser.add_argument("command", choices=["deliver"], help="send outbox/ to MLFLOW_TRACKING_URI, or to mlflow.db without it")
     parser.parse_args(arguments)
     delivery, outbox = Delivery(warn), project_root() / "outbox"
     try:

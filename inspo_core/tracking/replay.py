@@ -80,7 +80,8 @@ class Replay:
         experiment = self._runs.experiment(operation["experiment"])
         parent = self._runs.parent(operation, experiment)
         tags = operation["tags"] | ({"mlflow.parentRunId": parent} if parent else {})
-        run, found = self._runs.find_or_create(experiment, operation["key"], operation["name"], tags, operation["time"], operation["shared"])
+        key, name, start = operation["key"], operation["name"], operation["time"]
+        run, found = self._runs.find_or_create(experiment, key, name, tags, start, operation["shared"])
         self._state |= {
             "run_id": run.info.run_id,
             "experiment_id": experiment,

@@ -17,8 +17,9 @@ KEY = "inspo.key"
 SETTLE_SECONDS = 0.5
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the view with runs, charts and models
-    "mlflow.note.content": "A pipeline run holds a run for each stage, and that one for each seed. To compare algorithms on a dataset, filter by "
-    "`tags.stage='train' and tags.level='seed' and tags.dataset='bridge_mixed'`, group by the tag `algorithm` and open the chart view.",
+    "mlflow.note.content": "A pipeline run holds a run for each stage, and that one for each seed. To compare algorithms on a dataset, "
+    "filter by `tags.stage='train' and tags.level='seed' and tags.dataset='bridge_mixed'`, group by the tag `algorithm` and open the "
+    "chart view.",
 }
 _CHILDREN = 50_000  # MLflow's limit of one search
 PARAMETERS = 100  # MLflow's limit of one request

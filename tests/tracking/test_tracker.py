@@ -86,7 +86,10 @@ def test_tags_say_what_ran_and_where_it_comes_from(project, store, monkeypatch):
 
 def test_git_commit_and_dirty_flag(project):
     assert git_tags() == {}
-    os.system("git init -q . && git config user.email a@b && git config user.name a && touch dvc.lock code.py && git add . && git commit -qm x")
+    (project / "dvc.lock").touch()
+    (project / "code.py").touch()
+    for command in ("init -q", "add dvc.lock code.py", "-c user.email=a@b -c user.name=a commit -qm x"):
+        subprocess.run(["git", *command.split()], check=True)
     clean = git_tags()
     assert len(clean["git_commit"]) == 40 and clean["git_dirty"] == "false"
     (project / "dvc.lock").write_text("written by the pipeline run itself")
