@@ -36,6 +36,7 @@ class SeedJob:
     work: Path  # scratch: checkpoint and growing metrics, kept while the run is unfinished
     arguments: dict[str, Any]
     config: dict[str, Any]  # what is shown as the run's parameters
+    model: str | None = None  # fingerprint of the training whose policy the run uses
 
     def is_done(self) -> bool:
         """Whether ``out`` holds this very run's result."""
@@ -90,7 +91,7 @@ def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: 
         while running or (waiting and not stop_requested()):
             while waiting and len(running) < workers and not stop_requested():
                 job = waiting.pop()
-                tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl")
+                tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
                 running.append(_start(context, function, job))
             time.sleep(POLL_SECONDS)
             for seed in list(running):

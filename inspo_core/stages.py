@@ -23,7 +23,8 @@ def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], o
         section = {"device": device, "seed": seed, **config.model_dump()}
         record = _record("behavior", {"dataset": dataset, "algorithm": None, "variant": None, "seed": seed}, section, {"data": digest})
         jobs.append(_looping_job(record, out, common))
-    _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, data, out, config.steps // config.check_every)
+    described, lines = {"digest": digest, "source": str(data)}, config.steps // config.check_every
+    _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, described, out, lines)
 
 
 def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavior: Path, seeds: list[int], out: Path) -> None:
@@ -36,7 +37,8 @@ def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavi
         section = {"algorithm": algorithm, "seed": seed, **loop.model_dump(), **config.model_dump()}
         record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
         jobs.append(_looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config}))
-    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, algorithm, data, out, loop.iterations)
+    described = {"digest": digest, "source": str(data)}
+    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, algorithm, described, out, loop.iterations)
 
 
 def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, seeds: list[int], out: Path) -> None:
@@ -56,9 +58,11 @@ def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, se
             "config": params.evaluate,
             "out": folder,
         }
-        shown = {"train": read_json(policy / "run.json")["config"], "evaluate": params.evaluate.model_dump()}
-        jobs.append(SeedJob(seed, name, folder, work_folder(name), arguments, shown))
-    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, algorithm, None, out, 1)
+        trained = read_json(policy / "run.json")
+        shown = {"train": trained["config"], "evaluate": params.evaluate.model_dump()}
+        jobs.append(SeedJob(seed, name, folder, work_folder(name), arguments, shown, model=trained["fingerprint"]))
+    described = {"digest": trained["inputs"]["data"], "source": str(train)}
+    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, algorithm, described, out, 1)
     summarise(out, seeds, params.report)
 
 
@@ -103,11 +107,14 @@ def _run(
     params: Params,
     dataset: str,
     algorithm: str | None,
-    data: Path | None,
+    data: dict[str, str],
     out: Path,
     lines: int,
 ) -> None:
-    """Run the jobs that are not done, as one stage in MLflow; ``lines``: length of a seed's metrics file."""
+    """Run the jobs that are not done, as one stage in MLflow.
+
+    ``data``: digest and source of the dataset; ``lines``: length of a seed's metrics file.
+    """
     title = " ".join(part for part in (stage, dataset, algorithm) if part)
     done = [job for job in jobs if job.is_done()]
     waiting = [job for job in jobs if job not in done]
@@ -117,9 +124,8 @@ def _run(
         remove(job.work)  # a process that was orphaned leaves it
     if waiting:
         check_writable(waiting[0].out)
-        inputs = {"data": content_hash(data)} if data else {}
+        inputs = {"data": data["digest"]}
         name = fingerprint(stage, [job.fingerprint for job in jobs], inputs)
-        described = {"digest": content_hash(data), "source": str(data)} if data else None
         variant = params.train.variant if algorithm else None
         tracker = StageTracker(
             stage,
@@ -130,7 +136,7 @@ def _run(
             _common(waiting),
             inputs,
             name,
-            described,
+            data,
             pipeline=params.model_dump(mode="json"),
         )
         with tracker:
