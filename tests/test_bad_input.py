@@ -263,6 +263,16 @@ def test_no_room_for_records_either(lab, small_disk):
 # MLflow
 
 
+def test_a_store_that_is_full(lab):
+    size = (lab.place / "mlflow.db").stat().st_size
+    arguments = ["--dataset", DATASET, "--raw", lab.data(DATASET), "--out", "out"]
+    done = lab.run("components.ingest", *arguments, limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))).succeeded()
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith(f"warning: MLflow at {lab.place}/mlflow.db takes no records now") and "disk I/O error" in warning
+    lab.run("inspo_core.tracking", "deliver").succeeded()
+    assert lab.statuses() == {"FINISHED"} and not contents(lab.place / "outbox")
+
+
 def test_a_store_that_cannot_be_used(lab):
     nowhere = {"MLFLOW_TRACKING_URI": "sqlite:////dev/null/mlflow.db"}
     done = lab.run("components.ingest", "--dataset", DATASET, "--raw", lab.data(DATASET), "--out", "out", **nowhere).succeeded()
