@@ -1,0 +1,80 @@
+"""What README.md and docs/ say is there: the files of the layout, the commands, the scripts, the parameters, the links."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspo_core.config import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+
+
+def layout() -> list[str]:
+    """The paths of the code block below the heading Layout; an indented one lies in the last one that is less indented."""
+    block = re.search(r"^## Layout\n.*?```\w*\n(.*?)```", README, re.MULTILINE | re.DOTALL)[1]
+    paths, folders = [], []
+    for line in block.splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        folders = [(depth, folder) for depth, folder in folders if depth < indent]
+        paths.append("".join(folder for _, folder in folders) + name)
+        if name.endswith("/"):
+            folders.append((indent, name))
+    return paths
+
+
+def commands(text: str) -> list[list[str]]:
+    """Lines of code blocks and inline code that call a module, without comments."""
+    code = [line for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.replace("\\\n", " ").splitlines()]
+    code += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    calls = [line for line in code if re.match(r"(\S*/)?python -m (components|pipelines|inspo_core|benchmarks)\b", line.strip())]
+    return [shlex.split(line, comments=True) for line in calls if "<" not in line and "..." not in line]
+
+
+def test_the_layout_is_true_and_complete():
+    paths = layout()
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists() or path.endswith("/") != (ROOT / path).is_dir()] == []
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    folders = {path.partition("/")[0] + "/" for path in tracked if "/" in path and not path.startswith(".")}
+    assert folders - set(paths) == set(), "folders that the layout does not name"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_scripts_exist(page):
+    links = {link for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", PAGES[page]) if not ((ROOT / page).parent / link).exists()}
+    scripts = {name for name in re.findall(r"\bscripts/[\w.-]*\w", PAGES[page]) if not (ROOT / name).exists()}
+    assert not links | scripts
+
+
+@pytest.mark.parametrize("module", sorted({call[2] for text in PAGES.values() for call in commands(text)}))
+def test_commands_parse(module):
+    """A call's options are options of the command."""
+    assert importlib.util.find_spec(module), module
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    known = set(re.findall(r"--[\w-]+", done.stdout))
+    for page, text in PAGES.items():
+        for call in commands(text):
+            unknown = {word.partition("=")[0] for word in call if word.startswith("--")} - known
+            assert call[2] != module or not unknown, f"{page}: {shlex.join(call)}"
+
+
+def test_parameters_set_in_examples_exist():
+    found = [match for text in PAGES.values() for match in re.findall(r"(?:-S|--set)[ =]'?(\w+\.[\w.]+)=([^\s'`]+)", text)]
+    assert found
+    for name, value in found:
+        for one in [value] if value.startswith("[") else value.split(","):  # several values make several experiments
+            load_params(ROOT / "params.yaml", [f"{name}={one}"])
+
+
+def test_the_readme_names_its_scripts_and_every_stage():
+    assert {"scripts/reproduce.sh", "scripts/test.sh"} <= set(re.findall(r"scripts/[\w.-]*\w", README))
+    stages = {call[2] for call in commands(README) if call[2].startswith("components.")}
+    assert stages == {f"components.{path.parent.name}" for path in (ROOT / "components").glob("*/__main__.py")}
