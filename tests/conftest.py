@@ -11,7 +11,7 @@ from tests.lab import Lab, make_shared
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
-    """Data, parameters and an empty MLflow database; not to be changed."""
+    """Data and parameters; not to be changed."""
     place = tmp_path_factory.mktemp("shared")
     make_shared(place)
     return place

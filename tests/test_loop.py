@@ -24,6 +24,15 @@ from tests.lab import contents
 NAME = "0123456789abcdef"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Several would only wait for one another at networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Walk:
     """A random walk; ``after`` is called at the end of each iteration."""
 

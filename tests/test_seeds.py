@@ -15,11 +15,6 @@ from inspo_core.tracking import StageTracker
 from tests.lab import contents, identities, leftovers
 
 
-def test_a_seed_alone_is_the_same_as_beside_another(lab, undisturbed):
-    lab.train("bridge_optimal", "inspo", "1", INSPO_WORKERS="1").succeeded()
-    assert contents(lab.place / "train/seed_1") == contents(undisturbed("bridge_optimal") / "seed_1")
-
-
 def test_two_seeds_differ(undisturbed):
     one, two = (contents(undisturbed("bridge_optimal") / f"seed_{seed}") for seed in (0, 1))
     assert one.keys() == two.keys() == {"metrics.json", "metrics.jsonl", "policy.json", "policy.safetensors", "run.json"}
@@ -42,7 +37,8 @@ def test_only_new_seeds_run_and_others_are_removed(lab):
     assert {f"seed_2/{name}": identity for name, identity in identities(out / "seed_2").items()}.items() <= after.items()
 
 
-def test_a_failed_seed_is_named_and_runs_again_alone(lab, undisturbed):
+def test_a_failed_seed_is_named_and_runs_again_alone_as_beside_another(lab, undisturbed):
+    lab.track()
     models, out = lab.place / "behavior", lab.place / "train"
     shutil.copytree(lab.behavior("bridge_optimal"), models)
     damaged = models / "seed_1/behavior.safetensors"
@@ -55,7 +51,7 @@ def test_a_failed_seed_is_named_and_runs_again_alone(lab, undisturbed):
     assert lab.statuses() == {"FINISHED", "FAILED"}
     before = identities(out)
     damaged.write_bytes(whole)
-    lab.train("bridge_optimal", "inspo", "0,1", behavior=models).succeeded()
+    lab.train("bridge_optimal", "inspo", "0,1", behavior=models, INSPO_WORKERS="1").succeeded()
     assert before.items() <= identities(out).items()
     assert contents(out) == contents(undisturbed("bridge_optimal"))
     assert not list((lab.place / "checkpoints").iterdir())
@@ -79,6 +75,7 @@ def behave(manner: str, out: Path) -> None:
 @pytest.fixture
 def project(lab, monkeypatch):
     """The lab's folder as the current one; signals as they were afterwards."""
+    lab.track()
     monkeypatch.chdir(lab.place)
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "INSPO_"))]:
         monkeypatch.delenv(name)

@@ -36,6 +36,7 @@ def run_again(lab: Lab, dataset: str, expected) -> None:
 
 @pytest.mark.parametrize("dataset", GAMES)
 def test_killed_without_warning(lab, undisturbed, dataset):
+    lab.track()
     process = start_and_wait_for_checkpoints(lab, dataset)
     os.killpg(process.pid, signal.SIGKILL)
     assert Done.of(process).code == -signal.SIGKILL
@@ -55,6 +56,7 @@ STOPS = [
 
 @pytest.mark.parametrize("name, to", STOPS)
 def test_asked_to_stop(lab, undisturbed, name, to):
+    lab.track()
     process = start_and_wait_for_checkpoints(lab, "bridge_optimal")
     (os.killpg if to == "group" else os.kill)(process.pid, signal.Signals[name])
     done = Done.of(process)
@@ -71,6 +73,7 @@ def test_asked_to_stop(lab, undisturbed, name, to):
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 1, 2])
 def test_stopped_while_it_starts(lab, undisturbed, seconds):
+    lab.track()
     process = lab.start("components.train", *lab.train_arguments("xor_c", "inspo", "0,1"))
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)

@@ -83,17 +83,19 @@ def connect(uri: str) -> "MlflowClient":
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow.tracking import MlflowClient
-
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     path = _database(uri)
     try:
+        if path:
+            with file_lock(path):
+                check_database(path)
+        from mlflow.tracking import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.ERROR)
         if path is None:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             return client
         with file_lock(path):  # processes that make the tables of a new database at the same time break one another
-            check_database(path)
             return MlflowClient(uri)
     except Unreachable:
         raise
