@@ -1,5 +1,6 @@
 """InSPO's parts against the formulas of its module, computed another way."""
 
+import copy
 import itertools
 import math
 from collections import Counter
@@ -314,6 +315,17 @@ class TestTemperatures:
         assert alphas == sorted(alphas, reverse=not rises) and abs(math.log(alphas[-1] / alphas[0])) > 1e-3
         for before, after in itertools.pairwise(metrics):  # log alpha moves by a tenth of the distance
             assert math.log(after["alpha"] / before["alpha"]) == pytest.approx(0.1 * (before["kl_to_behavior"] - target))
+
+    def test_a_resumed_run_goes_on_with_its_alpha(self, two_agents):
+        def make() -> InSPO:
+            return learner("inspo", two_agents, random_models(two_agents), **TINY, alpha_schedule="tuned")
+
+        whole, resumed = make(), make()
+        for _ in range(3):
+            whole.iterate()
+        resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+        assert resumed.iterate() == whole.iterate()
+        assert resumed._temperatures() == whole._temperatures()
 
 
 SWITCHES = {
