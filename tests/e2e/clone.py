@@ -16,9 +16,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+DATASET, ALGORITHMS, SEEDS = "bridge_optimal", ("inspo", "bc"), (0, 1)
 SMALL = {
-    "experiment.datasets": ["xor_c", "bridge_optimal"],
-    "experiment.seeds": [0, 1],
+    "experiment.datasets": [DATASET],
+    "experiment.algorithms": list(ALGORITHMS),
+    "experiment.seeds": list(SEEDS),
     "behavior.hidden": [8],
     "behavior.steps": 4,
     "behavior.check_every": 2,
@@ -34,13 +36,14 @@ SMALL = {
     "evaluate.episodes": 10,
     "report.bootstrap": 100,
 }
-CELLS = [f"{dataset}-{algorithm}" for dataset in SMALL["experiment.datasets"] for algorithm in ("inspo", "bc")]
-ALL_STAGES = {
-    *(f"{stage}@{dataset}" for stage in ("ingest", "behavior") for dataset in SMALL["experiment.datasets"]),
-    *(f"{stage}@{cell}" for stage in ("train", "evaluate") for cell in CELLS),
-    "report",
-}
+ALL = ("ingest", "behavior", "train", "evaluate")
 NOWHERE = "http://127.0.0.1:9"  # whatever asks the network for something fails
+
+
+def stages(*names: str, dataset: str = DATASET) -> set[str]:
+    """DVC's names of the stages ``names``, such as ``train``, of a dataset and all algorithms."""
+    each = [f"-{algorithm}" for algorithm in ALGORITHMS]
+    return {f"{name}@{dataset}{part}" for name in names for part in ([""] if name in ("ingest", "behavior") else each)}
 
 
 @dataclass(frozen=True)
