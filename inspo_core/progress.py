@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -69,5 +70,6 @@ def _last_line(path: Path) -> dict[str, float]:
         return {}
     merged: dict[str, float] = {}
     for line in lines:
-        merged |= json.loads(line)
+        with suppress(ValueError):  # a machine that lost its power may have left zeros, which the run is about to cut off
+            merged |= json.loads(line)
     return merged

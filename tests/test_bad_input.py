@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from components.cli import run
+from inspo_core.errors import InspoError
 from inspo_core.files import write_json
 from inspo_core.fingerprint import file_hash
 from tests.lab import UNTRACKED, contents, leftovers
@@ -263,6 +265,30 @@ def test_no_room_for_records_either(lab, small_disk):
         f"cannot use a file below {small_disk}: No space left on device; free space there"
     )
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "raised, code, said",
+    [
+        (InspoError("a.json: x is 1, expected 2"), 2, "error: a.json: x is 1, expected 2\n"),
+        (OSError(28, "No space left on device", "some/file"), 2, "error: cannot use some/file: No space left on device; free space there"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_how_commands_end(capsys, raised, code, said):
+    def main():
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    message = capsys.readouterr().err
+    assert ended.value.code == code and message.startswith(said) and message.count("\n") == bool(said)
+
+
+def test_a_bug_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0)
 
 
 # MLflow

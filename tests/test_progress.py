@@ -67,6 +67,14 @@ def test_a_seed_that_goes_on_from_its_checkpoint(tmp_path, capsys, at_once):
     assert [line.split(":")[1][:4].strip() for line in capsys.readouterr().err.splitlines()] == ["60%", "40%", "80%"]
 
 
+def test_zeros_that_a_power_cut_left(tmp_path, capsys, at_once):
+    path = write(tmp_path / "metrics.jsonl", {"step": 4, "policy_loss": 1.0})
+    path.write_bytes(path.read_bytes() + bytes(50) + b"\n")
+    with Progress("train", [0], total=10) as shown:
+        shown.update(0, path)
+    assert "seed 0 4/10 loss 1.000" in capsys.readouterr().err
+
+
 def test_bars_on_a_terminal(tmp_path, monkeypatch):
     outside, inside = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
