@@ -5,6 +5,8 @@ import os
 import pty
 import re
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,15 @@ def test_zeros_that_a_power_cut_left(tmp_path, capsys, at_once):
 
 def test_bars_on_a_terminal(tmp_path, monkeypatch):
     outside, inside = pty.openpty()
+    chunks = []
+
+    def read_all():
+        with suppress(OSError):  # how a terminal that is closed ends
+            while chunk := os.read(outside, 4096):
+                chunks.append(chunk)
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     with os.fdopen(inside, "w") as terminal:
@@ -84,7 +95,7 @@ def test_bars_on_a_terminal(tmp_path, monkeypatch):
         with Progress("train xor", [0, 1], total=4) as shown:
             shown.update(0, write(tmp_path / "0", {"step": 3, "policy_loss": 0.5}))
             shown.update(1, write(tmp_path / "1", {"step": 4, "policy_loss": 0.25}))
-        terminal.flush()
-        said = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", os.read(outside, 100_000).decode())
+    reader.join()
     os.close(outside)
+    said = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", b"".join(chunks).decode())
     assert re.search(r"train xor seed 0 .*3/4 loss 0.500", said) and re.search(r"train xor seed 1 .*4/4 loss 0.250", said)
