@@ -294,6 +294,7 @@ def test_a_bug_is_not_hidden():
 # MLflow
 
 
+@pytest.mark.slow
 def test_a_store_that_is_full(lab):
     lab.track()
     size = (lab.place / "mlflow.db").stat().st_size
