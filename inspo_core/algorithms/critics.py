@@ -8,6 +8,7 @@ Shapes: N agents, P pool, B batch, A actions, S state, G gradient steps.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,7 @@ class Evaluation:
     bonus: Tensor  # (M, P) the regularisers in V(s')
 
 
-class Critics:
+class Critics(ABC):
     """M critics as one stacked network, with slowly following targets."""
 
     def __init__(self, sizes: list[int], count: int, config: InSPOConfig, best_reward: float, streams: Streams, device: str):
@@ -104,16 +105,17 @@ class Critics:
         split = (count, steps, size)
         return drawn.view(split).transpose(0, 1), weights.gather(1, drawn).view(split).transpose(0, 1)
 
+    @abstractmethod
     def _evaluation(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Evaluation:
-        raise NotImplementedError
+        """What :meth:`evaluate` needs of ``pool`` under the policies ``log_pi``."""
 
+    @abstractmethod
     def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
         """Correct what ``agent`` needs of the critics for the teammates that the sweep has updated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self, agent: int, pool: Pool, log_pi: Tensor) -> Tensor:
         """Qbar^agent(s, .) against the teammates ``log_pi``, over the pool: (P, A)."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict:
         return {
