@@ -150,6 +150,8 @@ class LocalCritics(Critics):
         return (own.sum(0) - own - pool.log_mu_others).exp().clamp(1e-8, self.config.ratio_clip)
 
     def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
+        if not self.config.refit_steps:
+            return
         # V(s') stays that of pi_k: only the distribution of the teammates' present actions has changed.
         with torch.no_grad():
             next_v = (pool.next_log_pi[agent].exp() * self.target.one(agent, pool.next_states)).sum(-1)
