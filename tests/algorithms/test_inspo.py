@@ -84,7 +84,7 @@ class TestWeights:
             played = replace(pool, actions=torch.full_like(pool.actions, action))
             weights.append(algorithm._weights(0, played, log_pi, Temperatures(0.3, beta, 0.0)))
         supported = pool.supported[0]
-        assert (pool.available[0] & ~supported).any()
+        assert supported.any(-1).all()
         shares = torch.where(supported, pool.log_mu[0].exp() * torch.stack(weights, 1), 0.0)
         assert torch.allclose(shares.sum(1), torch.ones(len(shares)), atol=1e-4) and shares[supported].min() > 0
 
@@ -141,7 +141,7 @@ class TestConditionalKL:
             pi = log_pi[other, 0].exp().double().numpy()
             expected = [(pi * np.log(pi / (row / row.sum()))).sum() for row in rows]
             # Agent 0's conditional is that of the table itself, agent 1's that of the other order, learned apart.
-            assert found[0].numpy() == pytest.approx(expected, **({"rel": 1e-3} if agent == 0 else {"abs": 0.5}))
+            assert found[0].numpy() == pytest.approx(expected, **({"rel": 1e-3} if agent == 0 else {"rel": 0.2, "abs": 0.1}))
             assert expected[1] > expected[0] + 1
 
     def test_of_three_agents_is_unbiased(self, three_agents):
@@ -169,7 +169,7 @@ class TestConditionalKL:
                 error = samples[:, action].std().item() / math.sqrt(repeats)
                 deviations.append(samples[:, action].std().item())
                 assert samples[:, action].mean().item() == pytest.approx(expected, abs=5 * error + 1e-3)
-        assert max(deviations) > 0.1  # they are sampled estimates
+        assert max(deviations) > 0.02  # they are sampled estimates
 
     def test_of_independent_behavior_is_zero(self, three_agents):
         algorithm = learner("inspo", three_agents, random_models(three_agents), **TINY, behavior="product")
@@ -308,7 +308,7 @@ class TestTemperatures:
     @pytest.mark.parametrize(("target", "rises"), [(1e-3, True), (5.0, False)])
     def test_tuned_alpha_rises_when_policies_stray_and_falls_when_they_cling(self, target, rises):
         data, models = estimated_sample("xor_d")
-        algorithm = learner("inspo", data, models, **{**TINY, "policy_steps": 30}, alpha_schedule="tuned", target_kl=target, alpha=0.2)
+        algorithm = learner("inspo", data, models, **{**TINY, "policy_steps": 30}, alpha_schedule="tuned", beta_schedule="none", target_kl=target, alpha=0.2)
         metrics = [algorithm.iterate() for _ in range(4)]
         alphas = [values["alpha"] for values in metrics]
         assert alphas[0] == 0.2
