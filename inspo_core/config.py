@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from inspo_core.errors import InspoError
 
@@ -56,6 +56,13 @@ class BehaviorConfig(Section):
     steps: int = Positive
     check_every: int = Positive
     held_out: float = Field(gt=0, lt=1)
+
+    @field_validator("check_every")
+    @classmethod
+    def _at_most_steps(cls, value: int, others: ValidationInfo) -> int:
+        if value > others.data.get("steps", value):
+            raise ValueError(f"expected at most behavior.steps, {others.data['steps']}")
+        return value
 
 
 class LoopConfig(Section):

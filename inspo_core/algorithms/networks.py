@@ -92,7 +92,7 @@ class RowOptimizers:
 def masked_log_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
     """Log-probabilities (..., A); unavailable actions get :data:`IMPOSSIBLE`.
 
-    Where nothing is available (padding, dead agents) the result is uniform rather than NaN.
+    Where nothing is available (padding, dead agents) the mask does not count, and the result is finite.
     """
     if available is None:
         return logits.log_softmax(-1)
