@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -149,6 +149,13 @@ def loop_config(train: TrainConfig) -> LoopConfig:
 
 
 S = TypeVar("S", bound=Section)
+
+
+def source_of(dataset: str, sources: Mapping[str, SourceConfig]) -> SourceConfig:
+    """Where ``dataset`` comes from; InspoError if ``ingest.sources`` does not say."""
+    if dataset not in sources:
+        raise InspoError(f"params.yaml: ingest.sources has no dataset {dataset!r}; add it there, or use one of {', '.join(sources)}")
+    return sources[dataset]
 
 
 def _narrow(train: TrainConfig, section: type[S]) -> S:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inspo_core.config import Params, algorithm_config, loop_config
+from inspo_core.config import Params, algorithm_config, loop_config, source_of
 from inspo_core.datasets.format import content_hash
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import evaluation_fingerprint, summarise
@@ -43,7 +43,7 @@ def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavi
 
 def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, seeds: list[int], out: Path) -> None:
     """Evaluate the last policy of every seed, ``train/seed_<k>``: ``out/seed_<k>`` and ``out/summary.json``."""
-    env = source_of(params, dataset).env
+    env = source_of(dataset, params.ingest.sources).env
     jobs = []
     for seed in seeds:
         policy, folder = train / f"seed_{seed}", out / f"seed_{seed}"
@@ -64,14 +64,6 @@ def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, se
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
     _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, algorithm, described, out, 1)
     summarise(out, seeds, params.report)
-
-
-def source_of(params: Params, dataset: str) -> Any:
-    """The source of ``dataset`` in ``ingest.sources``; InspoError if it has none."""
-    if dataset not in params.ingest.sources:
-        known = ", ".join(params.ingest.sources)
-        raise InspoError(f"params.yaml: ingest.sources has no dataset {dataset!r}; add it there, or use one of {known}")
-    return params.ingest.sources[dataset]
 
 
 def work_folder(name: str) -> Path:

@@ -178,7 +178,7 @@ class JointCritic(Critics):
         super().__init__(sizes, 1, config, best_reward, streams, str(data.states.device))
 
     def _evaluation(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Evaluation:
-        next_log_pi = masked_log_softmax(joint_log_probs(pool.next_log_pi), self._supported(pool.next_log_joint_mu))
+        next_log_pi = masked_log_softmax(joint_log_probs(pool.next_log_pi), in_support(pool.next_log_joint_mu, self.config))
         chosen = torch.zeros_like(pool.actions[0])
         for actions in pool.actions:
             chosen = chosen * log_pi.shape[2] + actions
@@ -189,9 +189,6 @@ class JointCritic(Critics):
             bonus=_regulariser(next_log_pi, pool.next_log_joint_mu, temperatures).unsqueeze(0),
         )
 
-    def _supported(self, log_joint_mu: Tensor) -> Tensor:
-        return in_support(log_joint_mu, self.config)
-
     def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
         pass  # Q(s, a) does not depend on who acts now
 
@@ -200,7 +197,7 @@ class JointCritic(Critics):
         n_agents, _, n_actions = log_pi.shape
         others = log_pi.clone()
         others[agent] = 0
-        weights = joint_log_probs(others).masked_fill(~self._supported(pool.log_joint_mu), IMPOSSIBLE)
+        weights = joint_log_probs(others).masked_fill(~in_support(pool.log_joint_mu, self.config), IMPOSSIBLE)
         shape = (-1, *[n_actions] * n_agents)
         weights, q = (x.view(shape).movedim(agent + 1, 1).flatten(2) for x in (weights, self.network.one(0, pool.states)))
         return (weights.softmax(2) * q).sum(2)

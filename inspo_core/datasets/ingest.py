@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inspo_core.config import Params, SourceConfig
+from inspo_core.config import Params, SourceConfig, source_of
 from inspo_core.datasets.alberdice import read_alberdice
 from inspo_core.datasets.card import describe, write_card
 from inspo_core.datasets.format import EpisodeDataset, content_hash, read_dataset, write_dataset
@@ -87,11 +87,10 @@ def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path)
 
 def _identity(name: str, sources: Mapping[str, SourceConfig], raw: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The stage's resolved parameters and the content hashes of its inputs."""
-    if name not in sources:
-        raise InspoError(f"params.yaml: ingest.sources has no dataset {name!r}; add it there, or use one of {', '.join(sources)}")
+    source = source_of(name, sources)
     if not raw.is_dir():
         raise InspoError(f"{raw} is missing; get the project's raw data with `dvc pull data.dvc`, or put the files of {name} there")
-    return {"dataset": name, **sources[name].model_dump()}, {"raw": tree_hash(raw)}
+    return {"dataset": name, **source.model_dump()}, {"raw": tree_hash(raw)}
 
 
 def check_game(dataset: EpisodeDataset, env: str, place: Path) -> None:
