@@ -91,9 +91,8 @@ class Lab:
         models = self.shared / "behavior" / dataset
         if not models.exists():
             seeds = ",".join(map(str, SEEDS))
-            self.run(
-                "components.behavior", "--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models
-            ).succeeded()
+            arguments = ["--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models]
+            self.run("components.behavior", *arguments, MLFLOW_TRACKING_URI=NOWHERE).succeeded()
         return models
 
     def train_arguments(self, dataset: str, algorithm: str, seeds: str, **places: object) -> list:
