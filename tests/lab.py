@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,8 +92,10 @@ class Lab:
         models = self.shared / "behavior" / dataset
         if not models.exists():
             seeds = ",".join(map(str, SEEDS))
-            arguments = ["--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models]
-            self.run("components.behavior", *arguments, MLFLOW_TRACKING_URI=NOWHERE).succeeded()
+            elsewhere = Lab(Path(tempfile.mkdtemp(dir=self.shared)), self.shared)  # whose records are not this lab's
+            elsewhere.run(
+                "components.behavior", "--dataset", dataset, "--data", self.data(dataset), "--seeds", seeds, "--out", models
+            ).succeeded()
         return models
 
     def train_arguments(self, dataset: str, algorithm: str, seeds: str, **places: object) -> list:
