@@ -35,7 +35,8 @@ def params_of(arguments: argparse.Namespace) -> Params:
 
 def add_algorithm(parser: argparse.ArgumentParser) -> None:
     """Add ``--algorithm``."""
-    parser.add_argument("--algorithm", required=True, choices=sorted(ALGORITHM_CONFIGS), help="what learns")
+    names = f"what learns: {', '.join(ALGORITHM_CONFIGS)}, or a name of the section variants in the parameters"
+    parser.add_argument("--algorithm", required=True, metavar="NAME", help=names)
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inspo_core.config import Params, algorithm_config, loop_config, source_of
+from inspo_core.config import Learner, Params, label, learner_of, source_of
 from inspo_core.datasets.format import content_hash
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import evaluation_fingerprint, summarise
@@ -27,42 +27,43 @@ def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], o
     _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, described, out, lines)
 
 
-def train_stage(params: Params, dataset: str, algorithm: str, data: Path, behavior: Path, seeds: list[int], out: Path) -> None:
-    """Train ``algorithm`` on ``dataset`` for every seed, each with its own behavior models: ``out/seed_<k>``."""
-    loop, config, digest = loop_config(params.train), algorithm_config(algorithm, params.train), content_hash(data)
+def train_stage(params: Params, dataset: str, name: str, data: Path, behavior: Path, seeds: list[int], out: Path) -> None:
+    """Train the algorithm or variant ``name`` on ``dataset`` for every seed, each with its own behavior models: ``out/seed_<k>``."""
+    learner, digest = learner_of(name, params), content_hash(data)
+    algorithm, loop, config = learner.algorithm, learner.loop, learner.config
     jobs = []
     for seed in seeds:
         models = _models_of(behavior / f"seed_{seed}", digest, data)
-        lineage = {"dataset": dataset, "algorithm": algorithm, "variant": loop.variant, "seed": seed}
+        lineage = {"dataset": dataset, "algorithm": algorithm, "variant": learner.variant, "seed": seed}
         section = {"algorithm": algorithm, "seed": seed, **loop.model_dump(), **config.model_dump()}
         record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
         jobs.append(_looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config}))
     described = {"digest": digest, "source": str(data)}
-    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, algorithm, described, out, loop.iterations)
+    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, learner, described, out, loop.iterations)
 
 
-def evaluate_stage(params: Params, dataset: str, algorithm: str, train: Path, seeds: list[int], out: Path) -> None:
+def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: list[int], out: Path) -> None:
     """Evaluate the last policy of every seed, ``train/seed_<k>``: ``out/seed_<k>`` and ``out/summary.json``."""
-    env = source_of(dataset, params.ingest.sources).env
+    learner, env = learner_of(name, params), source_of(dataset, params.ingest.sources).env
     jobs = []
     for seed in seeds:
         policy, folder = train / f"seed_{seed}", out / f"seed_{seed}"
-        name = evaluation_fingerprint(env, policy, params.evaluate)
+        identity = evaluation_fingerprint(env, policy, params.evaluate)
         arguments = {
             "env_name": env,
             "policy_dir": policy,
             "dataset": dataset,
-            "algorithm": algorithm,
-            "variant": params.train.variant,
+            "algorithm": learner.algorithm,
+            "variant": learner.variant,
             "seed": seed,
             "config": params.evaluate,
             "out": folder,
         }
         trained = read_json(policy / "run.json")
         shown = {"train": trained["config"], "evaluate": params.evaluate.model_dump()}
-        jobs.append(SeedJob(seed, name, folder, work_folder(name), arguments, shown, model=trained["fingerprint"]))
+        jobs.append(SeedJob(seed, identity, folder, work_folder(identity), arguments, shown, model=trained["fingerprint"]))
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
-    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, algorithm, described, out, 1)
+    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1)
     summarise(out, seeds, params.report)
 
 
@@ -98,7 +99,7 @@ def _run(
     jobs: list[SeedJob],
     params: Params,
     dataset: str,
-    algorithm: str | None,
+    learner: Learner | None,
     data: dict[str, str],
     out: Path,
     lines: int,
@@ -107,7 +108,8 @@ def _run(
 
     ``data``: digest and source of the dataset; ``lines``: length of a seed's metrics file.
     """
-    title = " ".join(part for part in (stage, dataset, algorithm) if part)
+    algorithm, variant = (learner.algorithm, learner.variant) if learner else (None, None)
+    title = " ".join(part for part in (stage, dataset, learner and label(algorithm, variant)) if part)
     done = [job for job in jobs if job.is_done()]
     waiting = [job for job in jobs if job not in done]
     if done:
@@ -118,7 +120,6 @@ def _run(
         check_writable(waiting[0].out)
         inputs = {"data": data["digest"]}
         name = fingerprint(stage, [job.fingerprint for job in jobs], inputs)
-        variant = params.train.variant if algorithm else None
         tracker = StageTracker(
             stage,
             params.experiment.name,

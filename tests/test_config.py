@@ -17,6 +17,7 @@ from inspo_core.config import (
     SourceConfig,
     TrainConfig,
     algorithm_config,
+    learner_of,
     load_params,
     loop_config,
 )
@@ -25,7 +26,7 @@ from inspo_core.errors import InspoError
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "params.yaml"
 TEXT = FILE.read_text()
-SECTIONS = {name: field.annotation for name, field in Params.model_fields.items()}
+SECTIONS = {name: field.annotation for name, field in Params.model_fields.items() if name != "variants"}
 
 
 def comment_of(key: str, section: str) -> str:
@@ -42,7 +43,7 @@ KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.m
 
 def test_the_file_holds_every_parameter_and_no_other():
     values = yaml.safe_load(TEXT)
-    assert list(values) == list(SECTIONS)
+    assert list(values) == list(Params.model_fields)
     for section, model in SECTIONS.items():
         assert set(values[section]) == set(model.model_fields), section
 
@@ -110,7 +111,22 @@ WRONG = [
     ("  seeds: [0, 1, 2, 3, 4]", "  seeds: [0, 1, 2, 1]", "experiment.seeds is [0, 1, 2, 1]: 1 is listed more than once"),
     ("  seeds: [0, 1, 2, 3, 4]", "  seeds: [0, -1]", "experiment.seeds.1 is -1: input should be greater than or equal to 0"),
     ("  seeds: [0, 1, 2, 3, 4]", "  seeds: []", "experiment.seeds is []: list should have at least 1 item"),
-    ("  algorithms: [inspo, bc]", "  algorithms: [inspo, cql]", "experiment.algorithms.1 is 'cql': input should be 'inspo' or 'bc'"),
+    ("  algorithms: [inspo, bc]", "  algorithms: [inspo, inspo_joint]", "no algorithm or variant 'inspo_joint'; did you mean inspo_joint_q"),
+    ("{algorithm: inspo, order: fixed}", "{order: fixed}", "parameter variants.inspo_fixed_order.algorithm is missing"),
+    ("{algorithm: inspo, order: fixed}", "{algorithm: nspo}", "variants.inspo_fixed_order.algorithm is 'nspo': expected one of inspo, "),
+    (
+        "{algorithm: inspo, order: fixed}",
+        "{algorithm: inspo, ordre: fixed}",
+        "inspo has no parameter variants.inspo_fixed_order.ordre; did you mean order?",
+    ),
+    ("{algorithm: inspo, order: fixed}", "{algorithm: bc, order: fixed}", "bc has no parameter variants.inspo_fixed_order.order; known here: "),
+    (
+        "{algorithm: inspo, order: fixed}",
+        "{algorithm: inspo, order: sorted}",
+        "parameter variants.inspo_fixed_order.order is 'sorted': input should be 'random' or 'fixed'",
+    ),
+    ("  inspo_fixed_order:", "  bc:", "variants.bc: expected a name "),
+    ("  inspo_fixed_order:", "  fixed/order:", "variants.fixed/order: expected a name "),
     ("\nreport:\n", "\nreport: [1]\nrest:\n", "parameter report is [1]: input should be a valid"),
     ("\nreport:\n", "\nreport: {\n", "is not valid YAML"),
 ]
@@ -184,6 +200,8 @@ def test_numbers_as_dvc_writes_them(tmp_path, number, value):
         ("train.alpha=0", "train.alpha is 0: input should be greater than 0"),
         ('{"train.alpha": NaN}', "train.alpha is nan: input should be a finite number"),
         ("train=3", "parameter train is 3: input should be a valid dictionary"),
+        ("variants.inspo_product.alhpa=1", "inspo has no parameter variants.inspo_product.alhpa; did you mean alpha?"),
+        ("variants.inspo_produkt.alpha=1", "--set variants.inspo_produkt.alpha: .*; did you mean inspo_product"),
     ],
 )
 def test_overrides_that_do_not_fit(override, words):
@@ -218,3 +236,67 @@ def test_parameters_do_not_change_under_way():
     params = load_params(FILE)
     with pytest.raises(ValidationError, match="frozen"):
         params.train.alpha = 1.0
+
+
+# Variants
+
+
+def test_a_variant_is_its_algorithm_with_other_parameters():
+    params = load_params(FILE, ["variants.mine={algorithm: bc, iterations: 7, learning_rate: 1}", "variants.inspo_product.alpha=0.7"])
+    default, product, mine = (learner_of(name, params) for name in ("inspo", "inspo_product", "mine"))
+    assert (default.algorithm, default.variant, product.algorithm, product.variant) == ("inspo", "default", "inspo", "inspo_product")
+    assert product.config.model_dump() == default.config.model_dump() | {"behavior": "product", "alpha": 0.7}
+    assert product.loop == default.loop and mine.loop.iterations == 7
+    assert mine.algorithm == "bc" and type(mine.config) is BCConfig and mine.config.learning_rate == 1.0
+
+
+def test_every_variant_of_the_file_differs_from_its_algorithm_in_one_thing():
+    params = load_params(FILE)
+    for name, variant in params.variants.items():
+        learner, default = learner_of(name, params), learner_of(variant.algorithm, params)
+        differing = {key for key, value in learner.config.model_dump().items() if getattr(default.config, key) != value}
+        assert differing == set(variant.changes) and learner.loop == default.loop, name
+        assert len(differing - {"support_threshold"}) == 1, name
+
+
+# Files that say only what differs from another
+
+
+def overlay(place: Path, name: str, text: str) -> Path:
+    place.mkdir(exist_ok=True)
+    (place / name).write_text(text)
+    return place / name
+
+
+def test_a_base_is_replaced_key_by_key(tmp_path):
+    (tmp_path / "params.yaml").write_text(TEXT)
+    middle = overlay(tmp_path / "experiments", "middle.yaml", "base: ../params.yaml\ntrain: {alpha: 0.5}\nexperiment: {seeds: [7, 8]}\n")
+    top = overlay(
+        tmp_path / "experiments", "top.yaml", "base: middle.yaml\nexperiment: {name: top}\nvariants: {mine: {algorithm: bc, batch_size: 9}}\n"
+    )
+    values = load_params(FILE).model_dump()
+    expected = values | {"train": values["train"] | {"alpha": 0.5}, "experiment": values["experiment"] | {"seeds": [7, 8]}}
+    assert load_params(middle).model_dump() == expected
+    params = load_params(top, ["train.beta=0.25"])
+    assert params.experiment.name == "top" and params.experiment.seeds == [7, 8]
+    assert (params.train.alpha, params.train.beta) == (0.5, 0.25)
+    assert list(params.variants) == [*values["variants"], "mine"] and params.variants["mine"].changes == {"batch_size": 9}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("base: nothing.yaml\n", "cannot read the parameters {place}/nothing.yaml, the base of {place}/top.yaml: No such file"),
+        ("base: top.yaml\n", "{place}/top.yaml: base is top.yaml, which leads back to itself"),
+        ("base: other.yaml\n", "{place}/other.yaml: base is ../{name}/top.yaml, which leads back to itself"),
+        ("base: [params.yaml]\n", "{place}/top.yaml: base is ['params.yaml'], expected the name of a parameter file"),
+        ("train: {alpha: 1}\n", "{place}/top.yaml: parameter experiment is missing"),
+        ("base: params.yaml\ntrain: {alhpa: 1}\n", "{place}/top.yaml: unknown parameter train.alhpa; did you mean alpha?"),
+    ],
+)
+def test_a_base_that_does_not_fit(tmp_path, text, words):
+    overlay(tmp_path, "params.yaml", TEXT)
+    overlay(tmp_path, "other.yaml", f"base: ../{tmp_path.name}/top.yaml\n")
+    with pytest.raises(InspoError) as raised:
+        load_params(overlay(tmp_path, "top.yaml", text))
+    assert str(raised.value).startswith(words.format(place=tmp_path, name=tmp_path.name)) and "\n" not in str(raised.value)

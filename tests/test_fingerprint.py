@@ -70,7 +70,6 @@ RELEVANT = [
     ("train", "inspo", "train.entropy_in_value=true"),
     ("train", "inspo", "train.iterations=7"),
     ("train", "inspo", "train.evaluate_every=3"),
-    ("train", "inspo", "train.variant=other"),
     ("train", "bc", "train.learning_rate=0.003"),
     ("train", "bc", "train.policy_steps=3"),
     ("train", "bc", "train.iterations=7"),
@@ -98,6 +97,13 @@ def test_a_parameter_that_the_stage_reads_changes_every_seed(names, stage, algor
 @pytest.mark.parametrize("stage, algorithm, override", IRRELEVANT)
 def test_any_other_parameter_changes_none(names, stage, algorithm, override):
     assert names(stage, algorithm, override) == names(stage, algorithm)
+
+
+def test_a_variant_is_told_by_its_parameters_and_not_by_its_name(names):
+    inspo, product = names("train", "inspo"), names("train", "inspo_product")
+    assert not set(inspo) & set(product)
+    assert names("train", "mine", "variants.mine={algorithm: inspo, behavior: product}") == product
+    assert names("train", "mine", "variants.mine={algorithm: inspo}") == inspo
 
 
 def test_other_data_change_every_seed(names, place):

@@ -126,7 +126,7 @@ def test_a_parameter_touches_only_the_stages_that_read_it(copy):
         ("ingest.sources", sources | {"xor_c": {"format": "alberdice", "env": "mne"}}, set()),
         ("ingest.sources", sources | {DATASET: {"format": "alberdice", "env": "bridge"}}, stages("ingest")),
         ("train.device", "cpu", stages("behavior", "train")),
-        ("train.variant", "other", stages("train", "evaluate")),
+        ("variants.inspo_product", {"algorithm": "inspo", "alpha": 0.5}, stages("train")),
         ("evaluate.episodes", 11, stages("evaluate")),
         ("report.bootstrap", 101, stages("evaluate") | {"report"}),
     ]:
