@@ -67,6 +67,11 @@ def move(cells: np.ndarray, actions: np.ndarray) -> np.ndarray:
     return np.stack([new_one, new_two], axis=1)
 
 
+def cells_of(states: np.ndarray) -> np.ndarray:
+    """The agents' cells (R, 2) in ``states`` (R, 8)."""
+    return (states[:, [0, 4]] * COLUMNS + states[:, [1, 5]]).astype(np.int64)
+
+
 def rewards_of(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """The team's reward (E,) of a step from ``before`` to ``after``, both (E, 2).
 

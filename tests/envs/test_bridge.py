@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inspo_core.envs import bridge, make_env
+from tests.envs.bridge_optimum import action_values
 
 STAY, UP, DOWN, RIGHT, LEFT = range(5)
 ALBERDICE = Path(__file__).resolve().parents[3] / "shared/data/alberdice/bridge_from_start/buffer_optimal"
@@ -34,24 +35,7 @@ def test_observation_is_both_agents_place_and_goal():
 
 def test_optimum_by_dynamic_programming():
     """Undiscounted value iteration over all pairs of cells and joint actions."""
-    cells = np.arange(bridge.ROWS * bridge.COLUMNS)
-    pairs = np.stack(np.meshgrid(cells, cells, indexing="ij"), axis=-1).reshape(-1, 2)  # (C * C, 2)
-    actions = np.stack(np.meshgrid(range(5), range(5), indexing="ij"), axis=-1).reshape(-1, 2)  # (25, 2)
-    before, played = np.repeat(pairs, len(actions), axis=0), np.tile(actions, (len(pairs), 1))
-    after = bridge.move(before, played)
-    home = (after == bridge.GOALS).all(axis=1)
-    rewards = np.where(home, 0.0, bridge.rewards_of(before, after)).reshape(len(pairs), -1)
-    index = (after @ [len(cells), 1]).reshape(len(pairs), -1)
-    goal = bridge.GOALS @ [len(cells), 1]
-    start = bridge.STARTS @ [len(cells), 1]
-    values = np.full(len(pairs), -np.inf)
-    values[goal] = 0.0
-    found = {}  # steps to go -> best return of the start with at most so many
-    for steps in range(1, bridge.TIME_LIMIT):
-        reached = (rewards + values[index]).max(axis=1)
-        reached[goal] = 0.0
-        values = reached
-        found[steps] = values[start]
+    found = {steps: action_values(steps)[tuple(bridge.STARTS)].max() for steps in (7, 8, bridge.TIME_LIMIT - 1)}
     assert np.isinf(found[7])
     assert found[8] == pytest.approx(-1.23545, abs=5e-6)
     assert found[bridge.TIME_LIMIT - 1] == found[8]

@@ -1,0 +1,26 @@
+"""The best returns of Bridge by dynamic programming, for tests."""
+
+import numpy as np
+
+from inspo_core.envs import bridge
+
+JOINT_ACTIONS = np.stack(np.divmod(np.arange(len(bridge.MOVES) ** 2), len(bridge.MOVES)), axis=1)  # (25, 2)
+
+
+def action_values(steps: int) -> np.ndarray:
+    """(cells, cells, 25): undiscounted best return after each joint action when at most ``steps`` steps may bring both home, else -inf."""
+    cells = np.arange(bridge.ROWS * bridge.COLUMNS)
+    pairs = np.stack(np.meshgrid(cells, cells, indexing="ij"), axis=-1).reshape(-1, 2)  # (C * C, 2)
+    before, played = np.repeat(pairs, len(JOINT_ACTIONS), axis=0), np.tile(JOINT_ACTIONS, (len(pairs), 1))
+    after = bridge.move(before, played)
+    home = (after == bridge.GOALS).all(axis=1)
+    rewards = np.where(home, 0.0, bridge.rewards_of(before, after)).reshape(len(pairs), -1)
+    index = (after @ [len(cells), 1]).reshape(len(pairs), -1)
+    goal = bridge.GOALS @ [len(cells), 1]
+    values = np.full(len(pairs), -np.inf)
+    values[goal] = 0.0
+    for _ in range(steps):
+        returns = rewards + values[index]
+        values = returns.max(axis=1)
+        values[goal] = 0.0
+    return returns.reshape(len(cells), len(cells), -1)
