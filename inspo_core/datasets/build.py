@@ -4,8 +4,11 @@ The same code gives the same bytes, and ``data.dvc`` records their hashes. docs/
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +16,17 @@ import numpy as np
 from inspo_core.datasets.format import EpisodeDataset, write_dataset
 from inspo_core.datasets.record import concatenate, record
 from inspo_core.envs import Observation, bridge, make_env
+from inspo_core.envs.bridge_partial import views
 from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
 
 SEED = 0
 A, B = 0, 1
 XOR_TRANSITIONS = 480  # divides evenly among 1, 2, 3 and 4 joint actions
+COORDINATION_TRANSITIONS = 960  # divides evenly among 3, 4, 5, 6, 8 and 24 joint actions
 MNE_SHARES = {0: 0.80, 1: 0.15, 2: 0.05}  # each agent's, imbalanced data
 BRIDGE_EPISODES = 500
+PARTIAL_RANDOM_EPISODES = 100  # of the random half of bridge_mixed, so that the set stays below 2 MB
 
 
 def matrix_set(name: str, game: str, counts: Mapping[tuple[int, ...], int], description: str) -> EpisodeDataset:
@@ -35,6 +41,23 @@ def xor_set(name: str, joint_actions: list[tuple[int, int]]) -> EpisodeDataset:
     counts = dict.fromkeys(joint_actions, XOR_TRANSITIONS // len(joint_actions))
     seen = ", ".join("AB"[one] + "AB"[two] for one, two in joint_actions)
     return matrix_set(name, "xor", counts, f"{XOR_TRANSITIONS} plays of XOR, equal shares of the joint actions {seen}")
+
+
+def xor_n_set(n_agents: int) -> EpisodeDataset:
+    """Equal shares of the joint actions with exactly one B: all that is seen pays 1."""
+    counts = {tuple(row): COORDINATION_TRANSITIONS // n_agents for row in np.eye(n_agents, dtype=np.int64).tolist()}
+    shares = f"equal shares of the {n_agents} joint actions with exactly one B"
+    text = f"{COORDINATION_TRANSITIONS} plays of XOR with {n_agents} agents, {shares}"
+    return matrix_set(f"xor{n_agents}", f"xor{n_agents}", counts, text)
+
+
+def permutation_set(n_agents: int) -> EpisodeDataset:
+    """Equal shares of all joint actions in which no two agents do the same: all that is seen pays 1."""
+    permutations = list(itertools.permutations(range(n_agents)))
+    counts = dict.fromkeys(permutations, COORDINATION_TRANSITIONS // len(permutations))
+    shares = f"equal shares of the {len(permutations)} permutations"
+    text = f"{COORDINATION_TRANSITIONS} plays of the permutation game with {n_agents} agents, {shares}"
+    return matrix_set(f"permutation{n_agents}", f"permutation{n_agents}", counts, text)
 
 
 def mne_balanced() -> EpisodeDataset:
@@ -56,7 +79,7 @@ def bridge_optimal() -> EpisodeDataset:
     generator = numpy_stream(SEED, "data/bridge_optimal")
 
     def choose(seen: Observation) -> np.ndarray:
-        one, two = seen.states[:, [0, 4]].astype(np.int64).T * bridge.COLUMNS + seen.states[:, [1, 5]].astype(np.int64).T
+        one, two = bridge.cells_of(seen.states).T
         return np.stack(np.divmod(_uniform_choice(shortest[one, two], generator), len(bridge.MOVES)), axis=1)
 
     text = f"{BRIDGE_EPISODES} episodes of Bridge; uniform among the joint actions that minimise the sum of both agents' arrival times"
@@ -65,14 +88,45 @@ def bridge_optimal() -> EpisodeDataset:
 
 def bridge_mixed() -> EpisodeDataset:
     """The episodes of ``bridge_optimal``, then as many of uniform random agents; the limit of 50 steps truncates."""
+    text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal, then {BRIDGE_EPISODES} of uniform random agents, truncated at 50 steps"
+    return concatenate("bridge_mixed", [bridge_optimal(), bridge_random()], _provenance(text))
+
+
+def bridge_random() -> EpisodeDataset:
+    """Episodes of uniform random agents; a part of sets, not a set."""
     generator = numpy_stream(SEED, "data/bridge_random")
 
     def choose(seen: Observation) -> np.ndarray:
         return _uniform_choice(seen.available_actions, generator)
 
-    text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal, then {BRIDGE_EPISODES} of uniform random agents, truncated at 50 steps"
-    noise = record("bridge_random", make_env("bridge"), choose, BRIDGE_EPISODES, _provenance(text))
-    return concatenate("bridge_mixed", [bridge_optimal(), noise], _provenance(text))
+    return record("bridge_random", make_env("bridge"), choose, BRIDGE_EPISODES, {})
+
+
+def bridge_partial_optimal() -> EpisodeDataset:
+    """The episodes of ``bridge_optimal``, as the agents of ``bridge_partial`` see them."""
+    text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal through the partial observation"
+    return seen_partially("bridge_partial_optimal", bridge_optimal(), text)
+
+
+def bridge_partial_mixed() -> EpisodeDataset:
+    """The first episodes of ``bridge_mixed``, as the agents of ``bridge_partial`` see them."""
+    episodes = BRIDGE_EPISODES + PARTIAL_RANDOM_EPISODES
+    text = f"the first {episodes} episodes of bridge_mixed ({BRIDGE_EPISODES} optimal, the others random) through the partial observation"
+    return seen_partially("bridge_partial_mixed", first_episodes(bridge_mixed(), episodes), text)
+
+
+def seen_partially(name: str, full: EpisodeDataset, description: str) -> EpisodeDataset:
+    """The episodes of Bridge ``full`` with the observations of ``bridge_partial``; all else stays."""
+    observations = views(bridge.cells_of(full.states))
+    return replace(full, name=name, env="bridge_partial", observations=observations, provenance=_provenance(description))
+
+
+def first_episodes(dataset: EpisodeDataset, episodes: int) -> EpisodeDataset:
+    """The first ``episodes`` of a dataset of Bridge, which has neither masks nor behavior log-probabilities."""
+    transitions = dataset.episode_offsets[episodes]
+    kept = {name: getattr(dataset, name)[:transitions] for name in ("actions", "rewards", "terminations", "truncations")}
+    kept |= {name: getattr(dataset, name)[: transitions + episodes] for name in ("observations", "states")}
+    return replace(dataset, episode_offsets=dataset.episode_offsets[: episodes + 1], **kept)
 
 
 def shortest_joint_actions() -> np.ndarray:
@@ -120,8 +174,12 @@ SETS: dict[str, Callable[[], EpisodeDataset]] = {
     "xor_d": lambda: xor_set("xor_d", [(A, A), (A, B), (B, A), (B, B)]),
     "mne_balanced": mne_balanced,
     "mne_imbalanced": mne_imbalanced,
+    **{f"xor{n}": partial(xor_n_set, n) for n in (3, 4, 5, 6, 8)},
+    **{f"permutation{n}": partial(permutation_set, n) for n in (3, 4)},
     "bridge_optimal": bridge_optimal,
     "bridge_mixed": bridge_mixed,
+    "bridge_partial_optimal": bridge_partial_optimal,
+    "bridge_partial_mixed": bridge_partial_mixed,
 }
 
 

@@ -1,7 +1,9 @@
 """The sample datasets: rebuilt from nothing, compared byte by byte with what data.dvc records, and known answers of each."""
 
 import hashlib
+import itertools
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +29,12 @@ def built(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def sets(built) -> dict[str, EpisodeDataset]:
     return {name: read_dataset(built / name) for name in SETS}
+
+
+def documented() -> list[list[str]]:
+    """The rows of all tables in docs/datasets.md."""
+    lines = (ROOT / "docs/datasets.md").read_text().splitlines()
+    return [line.strip("| ").replace("`", "").split(" | ") for line in lines if line.lstrip().startswith("|")]
 
 
 def stored(md5: str) -> bytes:
@@ -86,6 +94,9 @@ def test_a_set_replays_in_its_game(sets, name):
             "mne_imbalanced",
             {(0, 0): 2560, (0, 1): 480, (1, 0): 480, (0, 2): 160, (2, 0): 160, (1, 1): 90, (1, 2): 30, (2, 1): 30, (2, 2): 10},
         ),
+        *((f"xor{n}", {(0,) * b + (1,) + (0,) * (n - 1 - b): 960 // n for b in range(n)}) for n in (3, 4, 5, 6, 8)),
+        ("permutation3", dict.fromkeys(itertools.permutations(range(3)), 160)),
+        ("permutation4", dict.fromkeys(itertools.permutations(range(4)), 40)),
     ],
 )
 def test_matrix_sets_have_exact_counts_in_shuffled_order(sets, name, counts):
@@ -93,6 +104,24 @@ def test_matrix_sets_have_exact_counts_in_shuffled_order(sets, name, counts):
     assert Counter(played) == counts
     if len(counts) > 1:
         assert played != sorted(played)
+
+
+PRODUCT_VALUES = {f"xor{n}": 2 * (1 - 1 / n) ** (n - 1) - 1 for n in (3, 4, 5, 6, 8)}
+PRODUCT_VALUES |= {f"permutation{n}": math.factorial(n) / n**n for n in (3, 4)}
+
+
+@pytest.mark.parametrize("name", PRODUCT_VALUES)
+def test_all_that_is_seen_pays_one_but_the_product_of_the_marginals_does_not(sets, name):
+    dataset, env = sets[name], make_env(name)
+    assert (dataset.rewards == 1).all()
+    joint = np.array(list(itertools.product(range(dataset.n_actions), repeat=dataset.n_agents)))
+    marginals = np.stack([np.bincount(played, minlength=dataset.n_actions) / len(played) for played in dataset.actions.T])  # (N, A)
+    probabilities = marginals[np.arange(dataset.n_agents), joint].prod(axis=1)
+    value = probabilities @ env.payoffs(joint)
+    assert value == pytest.approx(PRODUCT_VALUES[name], abs=1e-9)
+    told = {row[0]: row[1:] for row in documented()}
+    column = told["agents N"].index(str(dataset.n_agents))
+    assert float(told[name.rstrip("0123456789")][column]) == pytest.approx(value, abs=5e-4)
 
 
 def test_bridge_optimal_has_the_returns_and_modes_of_alberdice(sets):
@@ -123,6 +152,17 @@ def test_bridge_mixed_is_the_optimal_half_and_a_random_half(sets):
     assert dataset.truncations[last][lengths == 50].sum() >= 470 and not dataset.truncations[last][lengths < 50].any()
 
 
+@pytest.mark.parametrize(("name", "episodes"), [("optimal", 500), ("mixed", 600)])
+def test_the_partial_sets_are_the_same_episodes_seen_otherwise(sets, name, episodes):
+    partial, full = sets[f"bridge_partial_{name}"], sets[f"bridge_{name}"]
+    transitions = full.episode_offsets[episodes]
+    assert np.array_equal(partial.episode_offsets, full.episode_offsets[: episodes + 1])
+    for field in ("actions", "rewards", "terminations", "truncations"):
+        assert np.array_equal(getattr(partial, field), getattr(full, field)[:transitions]), field
+    assert np.array_equal(partial.states, full.states[: transitions + episodes])
+    assert partial.observations.shape[1:] == (2, 20) and partial.env == "bridge_partial"
+
+
 @pytest.mark.skipif(not ALBERDICE.is_dir(), reason="AlberDICE's data are not beside the checkout")
 def test_the_optimal_policy_has_exactly_the_support_of_alberdice(sets):
     """Same positions visited, and in each of them the same set of joint actions played."""
@@ -141,8 +181,7 @@ def test_the_optimal_policy_has_exactly_the_support_of_alberdice(sets):
 
 
 def test_the_table_in_the_docs_tells_the_truth(sets):
-    rows = [line.strip("| \n").split(" | ") for line in (ROOT / "docs/datasets.md").read_text().splitlines()]
-    table = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in SETS}
+    table = {row[0]: row[1:] for row in documented() if row[0] in SETS}
     assert set(table) == set(SETS)
     for name, (_, episodes, transitions, mean, extremes, truncated, distinct) in table.items():
         dataset, returns = sets[name], sets[name].episode_returns()
