@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from inspo_core.config import ALGORITHM_CONFIGS, Params, load_params
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS
+from inspo_core.config import Params, load_params
 from inspo_core.errors import InspoError
 
 EXIT_BAD_INPUT = 2

@@ -50,6 +50,9 @@ def split_episodes(dataset: EpisodeDataset, share: float, seed: int, device: str
 class BehaviorEstimation:
     """Maximum likelihood for local clones and joint model; an iteration is ``check_every`` steps and a look at held-out data.
 
+    The learning rate falls linearly to 0: at a constant one the probability of a rare joint action (M-NE's best pair is 0.25 % of
+    the imbalanced set) swings by 30 % from batch to batch, and the importance ratios of the training with it.
+
     Kept are the latest parameters whose held-out log-likelihood is within one standard error of the best, of either kind for
     itself: the best alone is often an early one that a few held-out samples favour, still blurred where the data are sharp.
     """
@@ -63,9 +66,13 @@ class BehaviorEstimation:
         self._best = dict.fromkeys(self._networks, -math.inf)
         self._kept = {name: network.parameters.clone() for name, network in self._networks.items()}
         self._kept_value = dict(self._best)
+        self._steps = 0
 
     def iterate(self) -> dict[str, float]:
         for _ in range(self._config.check_every):
+            for optimizer in self._optimizers.values():
+                optimizer.learning_rate = self._config.learning_rate * (1 - self._steps / self._config.steps)
+            self._steps += 1
             shape = (self._data.n_agents, self._config.batch_size)
             draw = torch.randint(len(self._split.train), shape, generator=self._streams["batches"], device=self._data.rows.device)
             batch = self._split.train[draw]
@@ -105,9 +112,11 @@ class BehaviorEstimation:
             "kept": self._kept,
             "kept_value": self._kept_value,
             "streams": self._streams.state_dict(),
+            "steps": self._steps,
         }
 
     def load_state_dict(self, state: dict) -> None:
+        self._steps = state["steps"]
         for name, network in self._networks.items():
             network.parameters.copy_(state["networks"][name])
             self._optimizers[name].load_state_dict(state["optimizers"][name])

@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, LoopConfig, NonNegative, Positive, Section, TrainConfig
 from inspo_core.errors import InspoError
-
-Positive = Field(gt=0)
-NonNegative = Field(ge=0)
-Probability = Field(ge=0, le=1)
-
-
-class Section(BaseModel):
-    """A section of ``params.yaml``: exact types, no unknown keys, immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ExperimentConfig(Section):
@@ -66,57 +57,6 @@ class BehaviorConfig(Section):
         return value
 
 
-class LoopConfig(Section):
-    """What every algorithm needs of the training loop."""
-
-    device: Literal["auto", "cpu", "cuda"]
-    iterations: int = Positive
-    evaluate_every: int = Positive
-    evaluate_episodes: int = Positive
-    checkpoint_every: int = Positive
-
-
-class BCConfig(Section):
-    """Behavior cloning: an iteration is ``policy_steps`` gradient steps on every agent's policy at once."""
-
-    hidden: list[int] = Field(min_length=1)
-    learning_rate: float = Positive
-    batch_size: int = Positive
-    policy_steps: int = Positive
-
-
-class InSPOConfig(BCConfig):
-    """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
-
-    update: Literal["sequential", "simultaneous"]
-    order: Literal["random", "fixed"]
-    behavior: Literal["joint", "product"]
-    importance: Literal["resample", "reweight", "none"]
-    q: Literal["local", "joint"]
-    alpha: float = Positive
-    alpha_schedule: Literal["fixed", "annealed", "tuned"]
-    alpha_final: float = Positive
-    target_kl: float = Positive
-    beta: float = NonNegative
-    beta_schedule: Literal["none", "constant", "annealed"]
-    entropy_in_value: bool
-    anneal_fraction: float = Field(gt=0, le=1)
-    gamma: float = Field(gt=0, lt=1)
-    pool_size: int = Positive
-    critic_steps: int = Positive
-    refit_steps: int = NonNegative
-    teammate_samples: int = Positive
-    target_rate: float = Field(gt=0, le=1)
-    ratio_clip: float = Positive
-    weight_clip: float = Positive
-    support_threshold: float = Field(ge=0, lt=1)
-    reward_scale: Literal["max_abs", "none"]
-
-
-class TrainConfig(LoopConfig, InSPOConfig):
-    """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
-
-
 class VariantConfig(Section):
     """An algorithm, and the ``train`` parameters in which the variant differs from it."""
 
@@ -158,7 +98,6 @@ class Params(Section):
 
 
 DEFAULT = "default"  # the variant of an algorithm that is run as ``train`` says
-ALGORITHM_CONFIGS: dict[str, type[Section]] = {"inspo": InSPOConfig, "bc": BCConfig}
 
 
 def algorithm_config(algorithm: str, train: TrainConfig) -> Section:

@@ -7,7 +7,7 @@ from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.behavior import load_behavior
-from inspo_core.config import LoopConfig, Section
+from inspo_core.algorithm_configs import LoopConfig, Section
 from inspo_core.datasets import read_dataset
 from inspo_core.envs import Env, make_env
 from inspo_core.files import atomic_directory, write_json

@@ -8,19 +8,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from inspo_core.config import (
-    ALGORITHM_CONFIGS,
-    BCConfig,
-    InSPOConfig,
-    LoopConfig,
-    Params,
-    SourceConfig,
-    TrainConfig,
-    algorithm_config,
-    learner_of,
-    load_params,
-    loop_config,
-)
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, BCConfig, InSPOConfig, LoopConfig, TrainConfig
+from inspo_core.config import Params, SourceConfig, algorithm_config, learner_of, load_params, loop_config
 from inspo_core.errors import InspoError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,28 +2,28 @@
 
 Q^i(s, a^i) = E_{a^-i ~ pi^-i}[Q(s, a)]; dataset actions of the others are distributed as mu(a^-i | s, a^i), so transitions
 count with rho^i = prod_{j != i} pi^j(a^j|o^j) / mu(a^-i | s, a^i), by resampling (Schlegel et al., NeurIPS 2019) or weights.
-The target is  r + gamma (1 - terminated) sum_a' pi^i(a'|o'^i) [Q^i(s', a') - alpha log(pi^i/mu^i) - beta log pi^i].
+The target is  r + gamma (1 - terminated) (sum_a' pi^i(a'|o'^i) Q^i(s', a') - alpha KL(pi(.|s') || mu(.|s')) + beta H(pi(.|s'))).
 
-Shapes: N agents, P pool, B batch, A actions, S state, G gradient steps.
+Shapes: N agents, M critics, P pool, B batch, A actions, K actions of a critic, S state, G gradient steps.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedMLP, masked_log_softmax
+from inspo_core.algorithm_configs import InSPOConfig
+from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedMLP
 from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
-from inspo_core.config import InSPOConfig
 
 
 @dataclass(frozen=True)
 class Pool:
     """The transitions of one sweep, with everything that stays fixed during the sweep."""
 
+    rows: Tensor  # (P,) of the data
     states: Tensor  # (P, S)
     next_states: Tensor  # (P, S)
     observations: Tensor  # (N, P, O)
@@ -32,12 +32,13 @@ class Pool:
     continues: Tensor  # (P,)
     available: Tensor  # (N, P, A)
     log_mu: Tensor  # (N, P, A) local clones
-    supported: Tensor  # (N, P, A) bool: available and inside the data's support
-    next_log_mu: Tensor  # (N, P, A)
-    next_log_pi: Tensor  # (N, P, A) of pi_k, renormalised on the support
+    counted: Tensor  # (N, P, A) bool: inside the data's support, or the action of the data itself
     log_mu_others: Tensor  # (N, P) log mu(a^-i | s, a^i) of the data's actions
-    log_joint_mu: Tensor | None  # (P, A^N) log mu(a | s), agent 0 most significant; with the joint critic only
-    next_log_joint_mu: Tensor | None  # (P, A^N)
+    next_log_pi: Tensor  # (N, P, A) of pi_k, renormalised on the support
+    next_regulariser: Tensor  # (P,) -alpha KL(pi_k || mu) + value_beta H(pi_k) at s'
+    value_limit: float  # bound of V(s'), which keeps errors of extrapolation from feeding on themselves
+    joint_supported: Tensor | None  # (P, A^N) bool, agent 0 most significant; with the joint critic only, as the next one
+    next_joint_supported: Tensor | None  # (P, A^N)
 
 
 @dataclass(frozen=True)
@@ -47,70 +48,59 @@ class Temperatures:
     value_beta: float  # in V(s'): beta, or 0 where the entropy is left out of the values
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What temporal differences need of a pool, for M critics with K actions each."""
-
-    chosen: Tensor  # (M, P) the data's action
-    ratios: Tensor  # (M, P) importance ratios
-    next_log_pi: Tensor  # (M, P, K)
-    bonus: Tensor  # (M, P) the regularisers in V(s')
-
-
 class Critics(ABC):
     """M critics as one stacked network, with slowly following targets."""
 
-    def __init__(self, sizes: list[int], count: int, config: InSPOConfig, best_reward: float, streams: Streams, device: str):
-        """``best_reward``: the largest (scaled) reward of the data."""
-        self.config, self._best_reward, self._generator = config, best_reward, streams["batches"]
+    def __init__(self, sizes: list[int], count: int, config: InSPOConfig, streams: Streams, device: str):
+        self.config, self._generator = config, streams["batches"]
         self.network = StackedMLP(count, sizes, streams["initial"], device)
         self.target = StackedMLP(count, sizes, streams["initial"], device)
         self.target.parameters.copy_(self.network.parameters)
         self.optimizers = RowOptimizers(self.network, config.learning_rate)
 
-    def evaluate(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> dict[str, float]:
+    def evaluate(self, pool: Pool, log_pi: Tensor) -> dict[str, float]:
         """Move the critics towards Q_k of the policies ``log_pi`` (N, P, A)."""
-        evaluation = self._evaluation(pool, log_pi, temperatures)
-        batches, weights = self._draw(evaluation.ratios, self.config.critic_steps)
-        critics = torch.arange(self.network.n, device=log_pi.device).unsqueeze(1)
-        errors = torch.zeros(len(batches), device=log_pi.device)
-        for step, batch in enumerate(batches):
+        chosen, ratios, next_pi = self._evaluation(pool, log_pi)  # (M, P), (M, P), (M, P, K)
+        drawn, weights = self._draw(ratios, self.config.critic_steps)  # (M, G B)
+        critics = torch.arange(self.network.n, device=drawn.device).unsqueeze(1)
+        columns = (
+            pool.states[drawn],
+            pool.next_states[drawn],
+            chosen.gather(1, drawn).unsqueeze(2),
+            next_pi[critics, drawn],
+            pool.rewards[drawn],
+            self.config.gamma * pool.continues[drawn],
+            pool.next_regulariser[drawn],
+            weights,
+        )
+        errors = torch.zeros(self.config.critic_steps, device=drawn.device)
+        steps = zip(*(column.unflatten(1, (-1, self.config.batch_size)).unbind(1) for column in columns))
+        for step, (states, next_states, actions, next_probabilities, rewards, discounts, regularisers, weight) in enumerate(steps):
             with torch.no_grad():
-                next_q = self.target(pool.next_states[batch])  # (M, B, K)
-                next_v = (evaluation.next_log_pi[critics, batch].exp() * next_q).sum(-1) + evaluation.bonus.gather(1, batch)
-                targets = self._targets(pool.rewards[batch], pool.continues[batch], next_v, temperatures)
-            q = self.network(pool.states[batch]).gather(2, evaluation.chosen.gather(1, batch).unsqueeze(2)).squeeze(2)
-            loss = ((q - targets).square() * weights[step]).mean(1)
+                next_v = (next_probabilities * self.target(next_states)).sum(-1) + regularisers
+                targets = rewards + discounts * next_v.clamp(max=pool.value_limit)
+            q = self.network(states).gather(2, actions).squeeze(2)
+            loss = ((q - targets).square() * weight).mean(1)
             self.optimizers.step(loss.sum())
             self.target.parameters.lerp_(self.network.parameters, self.config.target_rate)
             errors[step] = loss.detach().mean()
-        clipped = (evaluation.ratios >= self.config.ratio_clip).float().mean()
+        clipped = (ratios >= self.config.ratio_clip).float().mean()
         return {"critic_loss": errors.mean().item(), "q_mean": q.mean().item(), "ratio_clipped": clipped.item()}
 
-    def _targets(self, rewards: Tensor, continues: Tensor, next_v: Tensor, temperatures: Temperatures) -> Tensor:
-        # No value lies beyond an endless stream of the best rewards and of full entropy (log K each step); the bound keeps
-        # errors of extrapolation from feeding on themselves.
-        entropy = temperatures.value_beta * math.log(self.network.sizes[-1])
-        limit = (max(self._best_reward, 0.0) + entropy) / (1 - self.config.gamma)
-        return rewards + self.config.gamma * continues * next_v.clamp(max=limit)
-
     def _draw(self, ratios: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Batches (G, M, B) of pool positions and the weights (G, M, B) of their errors."""
-        count, size = len(ratios), self.config.batch_size
+        """Pool positions for all batches (M, G B) and the weights (M, G B) of their errors."""
         probabilities = ratios if self.config.importance == "resample" else torch.ones_like(ratios)
-        drawn = torch.multinomial(probabilities, steps * size, replacement=True, generator=self._generator)
-        weights = torch.ones_like(ratios)
-        if self.config.importance == "reweight":
-            weights = ratios / ratios.mean(1, keepdim=True)
-        split = (count, steps, size)
-        return drawn.view(split).transpose(0, 1), weights.gather(1, drawn).view(split).transpose(0, 1)
+        drawn = torch.multinomial(probabilities, steps * self.config.batch_size, replacement=True, generator=self._generator)
+        if self.config.importance != "reweight":
+            return drawn, torch.ones_like(drawn, dtype=ratios.dtype)
+        return drawn, (ratios / ratios.mean(1, keepdim=True)).gather(1, drawn)
 
     @abstractmethod
-    def _evaluation(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Evaluation:
-        """What :meth:`evaluate` needs of ``pool`` under the policies ``log_pi``."""
+    def _evaluation(self, pool: Pool, log_pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The data's actions (M, P), importance ratios (M, P) and next policy (M, P, K) of each critic."""
 
     @abstractmethod
-    def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
+    def refit(self, agent: int, pool: Pool, log_pi: Tensor) -> None:
         """Correct what ``agent`` needs of the critics for the teammates that the sweep has updated."""
 
     @abstractmethod
@@ -133,34 +123,29 @@ class Critics(ABC):
 class LocalCritics(Critics):
     """Q^i(s, .) of every agent, from transitions that count with rho^i."""
 
-    def __init__(self, data: Transitions, config: InSPOConfig, best_reward: float, streams: Streams):
+    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams):
         sizes = [data.states.shape[1], *config.hidden, data.n_actions]
-        super().__init__(sizes, data.n_agents, config, best_reward, streams, str(data.states.device))
+        super().__init__(sizes, data.n_agents, config, streams, str(data.states.device))
 
-    def _evaluation(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Evaluation:
-        return Evaluation(
-            chosen=pool.actions,
-            ratios=self._ratios(pool, log_pi),
-            next_log_pi=pool.next_log_pi,
-            bonus=_regulariser(pool.next_log_pi, pool.next_log_mu, temperatures),
-        )
+    def _evaluation(self, pool: Pool, log_pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return pool.actions, self._ratios(pool, log_pi), pool.next_log_pi.exp()
 
     def _ratios(self, pool: Pool, log_pi: Tensor) -> Tensor:
         own = log_pi.gather(2, pool.actions.unsqueeze(2)).squeeze(2)  # (N, P)
         return (own.sum(0) - own - pool.log_mu_others).exp().clamp(1e-8, self.config.ratio_clip)
 
-    def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
+    def refit(self, agent: int, pool: Pool, log_pi: Tensor) -> None:
         if not self.config.refit_steps:
             return
         # V(s') stays that of pi_k: only the distribution of the teammates' present actions has changed.
         with torch.no_grad():
-            next_v = (pool.next_log_pi[agent].exp() * self.target.one(agent, pool.next_states)).sum(-1)
-            next_v += _regulariser(pool.next_log_pi[agent], pool.next_log_mu[agent], temperatures)
-            targets = self._targets(pool.rewards, pool.continues, next_v, temperatures)  # (P,)
-        batches, weights = self._draw(self._ratios(pool, log_pi)[agent : agent + 1], self.config.refit_steps)
-        for (batch,), (weight,) in zip(batches, weights):
-            q = self.network.one(agent, pool.states[batch]).gather(1, pool.actions[agent, batch].unsqueeze(1)).squeeze(1)
-            self.optimizers.step(((q - targets[batch]).square() * weight).mean(), agent)
+            next_v = (pool.next_log_pi[agent].exp() * self.target.one(agent, pool.next_states)).sum(-1) + pool.next_regulariser
+            targets = pool.rewards + self.config.gamma * pool.continues * next_v.clamp(max=pool.value_limit)  # (P,)
+        (drawn,), (weights,) = self._draw(self._ratios(pool, log_pi)[agent : agent + 1], self.config.refit_steps)
+        columns = (pool.states[drawn], pool.actions[agent, drawn].unsqueeze(1), targets[drawn], weights)
+        for states, actions, target, weight in zip(*(column.split(self.config.batch_size) for column in columns)):
+            q = self.network.one(agent, states).gather(1, actions).squeeze(1)
+            self.optimizers.step(((q - target).square() * weight).mean(), agent)
 
     @torch.no_grad()
     def table(self, agent: int, pool: Pool, log_pi: Tensor) -> Tensor:
@@ -173,23 +158,18 @@ class JointCritic(Critics):
     Joint actions outside the data's support count neither in V nor in Qbar.
     """
 
-    def __init__(self, data: Transitions, config: InSPOConfig, best_reward: float, streams: Streams):
+    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams):
         sizes = [data.states.shape[1], *config.hidden, data.n_actions**data.n_agents]
-        super().__init__(sizes, 1, config, best_reward, streams, str(data.states.device))
+        super().__init__(sizes, 1, config, streams, str(data.states.device))
 
-    def _evaluation(self, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Evaluation:
-        next_log_pi = masked_log_softmax(joint_log_probs(pool.next_log_pi), in_support(pool.next_log_joint_mu, self.config))
+    def _evaluation(self, pool: Pool, log_pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        next_pi = torch.where(pool.next_joint_supported, joint_log_probs(pool.next_log_pi), IMPOSSIBLE).softmax(-1)
         chosen = torch.zeros_like(pool.actions[0])
         for actions in pool.actions:
             chosen = chosen * log_pi.shape[2] + actions
-        return Evaluation(
-            chosen=chosen.unsqueeze(0),
-            ratios=torch.ones(1, len(chosen), device=chosen.device),
-            next_log_pi=next_log_pi.unsqueeze(0),
-            bonus=_regulariser(next_log_pi, pool.next_log_joint_mu, temperatures).unsqueeze(0),
-        )
+        return chosen.unsqueeze(0), torch.ones(1, len(chosen), device=chosen.device), next_pi.unsqueeze(0)
 
-    def refit(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> None:
+    def refit(self, agent: int, pool: Pool, log_pi: Tensor) -> None:
         pass  # Q(s, a) does not depend on who acts now
 
     @torch.no_grad()
@@ -197,15 +177,10 @@ class JointCritic(Critics):
         n_agents, _, n_actions = log_pi.shape
         others = log_pi.clone()
         others[agent] = 0
-        weights = joint_log_probs(others).masked_fill(~in_support(pool.log_joint_mu, self.config), IMPOSSIBLE)
+        logits = torch.where(pool.joint_supported, joint_log_probs(others), IMPOSSIBLE)
         shape = (-1, *[n_actions] * n_agents)
-        weights, q = (x.view(shape).movedim(agent + 1, 1).flatten(2) for x in (weights, self.network.one(0, pool.states)))
-        return (weights.softmax(2) * q).sum(2)
-
-
-def in_support(log_mu: Tensor, config: InSPOConfig) -> Tensor:
-    """Which actions the behavior policy takes often enough for their Q-values to come from data."""
-    return log_mu > math.log(max(config.support_threshold, 1e-30))
+        logits, q = (x.view(shape).movedim(agent + 1, 1).flatten(2) for x in (logits, self.network.one(0, pool.states)))
+        return (logits.softmax(2) * q).sum(2)
 
 
 def joint_log_probs(log_probs: Tensor) -> Tensor:
@@ -215,8 +190,3 @@ def joint_log_probs(log_probs: Tensor) -> Tensor:
         joint = (joint.unsqueeze(2) + agent.unsqueeze(1)).flatten(1)
     return joint
 
-
-def _regulariser(log_pi: Tensor, log_mu: Tensor, temperatures: Temperatures) -> Tensor:
-    """sum_a pi [-alpha log(pi/mu) - value_beta log pi] over the last dimension."""
-    cost = temperatures.alpha * (log_pi - log_mu) + temperatures.value_beta * log_pi
-    return -(log_pi.exp() * cost).sum(-1)

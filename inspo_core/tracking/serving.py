@@ -27,6 +27,7 @@ class Actor:
         architecture = json.loads(Path(context.artifacts["architecture"]).read_text())
         tensors = load_file(context.artifacts["parameters"])
         self.mean, self.scale = tensors["mean"], tensors["scale"]
+        self.sharpness = architecture["sharpness"]
         n = architecture["n_agents"]
         shapes = [shape for i, o in pairwise(architecture["sizes"]) for shape in ((n, i, o), (n, 1, o))]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
@@ -51,7 +52,7 @@ class Actor:
         x = (observations.swapaxes(0, 1) - self.mean) / self.scale  # (N, B, O)
         for layer in range(0, len(self.layers), 2):
             x = (x if layer == 0 else np.maximum(x, LEAK * x)) @ self.layers[layer] + self.layers[layer + 1]
-        return x.swapaxes(0, 1)
+        return self.sharpness * x.swapaxes(0, 1)
 
 
 class ServedPolicy(Actor, PythonModel):

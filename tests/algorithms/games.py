@@ -15,7 +15,8 @@ from inspo_core.algorithms.networks import Policy
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.behavior import BehaviorEstimation, Split
-from inspo_core.config import BehaviorConfig, InSPOConfig, Params, algorithm_config, load_params
+from inspo_core.algorithm_configs import InSPOConfig
+from inspo_core.config import BehaviorConfig, Params, algorithm_config, load_params
 from inspo_core.datasets import EpisodeDataset, validate
 from inspo_core.datasets.build import SETS
 

@@ -10,7 +10,7 @@ import torch
 from inspo_core.algorithms.base import Algorithm
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
-from inspo_core.config import ALGORITHM_CONFIGS, TrainConfig
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, TrainConfig
 from tests.algorithms.games import TINY, learner, ragged_data, random_models
 
 

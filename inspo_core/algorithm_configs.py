@@ -1,0 +1,79 @@
+"""The part of ``params.yaml`` that algorithms read: the section ``train``, typed, a class an algorithm, no defaults in code."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Field(gt=0)
+NonNegative = Field(ge=0)
+Probability = Field(ge=0, le=1)
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: exact types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LoopConfig(Section):
+    """What every algorithm needs of the training loop."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    iterations: int = Positive
+    evaluate_every: int = Positive
+    evaluate_episodes: int = Positive
+    checkpoint_every: int = Positive
+
+
+class LearnerConfig(Section):
+    """What every algorithm reads: the networks, and how they are trained."""
+
+    hidden: list[int] = Field(min_length=1)
+    learning_rate: float = Positive
+    batch_size: int = Positive
+
+
+class BCConfig(LearnerConfig):
+    """Behavior cloning: an iteration is ``policy_steps`` gradient steps on every agent's policy at once."""
+
+    policy_steps: int = Positive
+
+
+class ValueConfig(LearnerConfig):
+    """What algorithms read that learn values: an iteration has ``critic_steps`` gradient steps on all of these."""
+
+    critic_steps: int = Positive
+    gamma: float = Field(gt=0, lt=1)
+    target_rate: float = Field(gt=0, le=1)
+    reward_scale: Literal["max_abs", "none"]
+
+
+class InSPOConfig(BCConfig, ValueConfig):
+    """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
+
+    update: Literal["sequential", "simultaneous"]
+    order: Literal["random", "fixed"]
+    behavior: Literal["joint", "product"]
+    importance: Literal["resample", "reweight", "none"]
+    q: Literal["local", "joint"]
+    alpha: float = Positive
+    alpha_schedule: Literal["fixed", "annealed", "tuned"]
+    alpha_final: float = Positive
+    target_kl: float = Positive
+    beta: float = NonNegative
+    beta_schedule: Literal["none", "constant", "annealed"]
+    entropy_in_value: bool
+    anneal_fraction: float = Field(gt=0, le=1)
+    pool_size: int = Positive
+    refit_steps: int = NonNegative
+    teammate_samples: int = Positive
+    ratio_clip: float = Positive
+    weight_clip: float = Positive
+    support_threshold: float = Field(ge=0, lt=1)
+
+
+class TrainConfig(LoopConfig, InSPOConfig):
+    """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
+
+
+ALGORITHM_CONFIGS: dict[str, type[Section]] = {"inspo": InSPOConfig, "bc": BCConfig}

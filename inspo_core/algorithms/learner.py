@@ -1,0 +1,123 @@
+"""What the algorithms have in common that take plain gradient steps on batches of transitions.
+
+Shapes: N agents, B batch, A actions, O observation, S state.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from inspo_core.algorithm_configs import LearnerConfig
+from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.networks import Policy, RowOptimizers, StackedMLP
+from inspo_core.algorithms.streams import Streams
+from inspo_core.algorithms.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions drawn uniformly, the same ones for all agents."""
+
+    observations: Tensor  # (N, B, O)
+    next_observations: Tensor  # (N, B, O)
+    states: Tensor  # (B, S)
+    next_states: Tensor  # (B, S)
+    available: Tensor  # (N, B, A) bool
+    next_available: Tensor  # (N, B, A) bool
+    actions: Tensor  # (N, B, 1) int64
+    rewards: Tensor  # (B,) scaled
+    discounts: Tensor  # (B,) gamma, 0 where the episode terminated
+
+
+class BatchLearner(ABC):
+    """An algorithm of the contract in ``base.py``; its iteration is ``steps`` calls of :meth:`step`.
+
+    Networks made by :meth:`network` and :meth:`target` are in ``state_dict``; what else a step changes must be added to it.
+    """
+
+    policy_sharpness = 1.0  # see Policy; raised by algorithms that act greedily on values
+
+    def __init__(self, setup: Setup, config: LearnerConfig, steps: int, gamma: float = 1.0, reward_scale: str = "none"):
+        self.data: Transitions = setup.data
+        self.streams = Streams(setup.seed, ["initial", "batches", "noise"], setup.device)
+        self._config, self._steps = config, steps
+        self._networks: dict[str, StackedMLP] = {}
+        self._optimizers: dict[str, RowOptimizers] = {}
+        self._rewards = self.data.rewards / reward_scale_of(self.data, reward_scale)
+        self._discounts = gamma * self.data.continues
+
+    def network(self, name: str, count: int, inputs: int, outputs: int) -> StackedMLP:
+        """``count`` new networks with the configured hidden layers and an Adam each."""
+        network = StackedMLP(count, [inputs, *self._config.hidden, outputs], self.streams["initial"], str(self.data.rows.device))
+        self._networks[name], self._optimizers[name] = network, RowOptimizers(network, self._config.learning_rate)
+        return network
+
+    def target(self, name: str) -> StackedMLP:
+        """A copy of the network ``name`` that follows it only by :meth:`follow`."""
+        network = self._networks[name]
+        copy = StackedMLP(network.n, network.sizes, self.streams["initial"], str(self.data.rows.device))
+        copy.parameters.copy_(network.parameters)
+        self._networks[f"{name} target"] = copy
+        return copy
+
+    def descend(self, **losses: Tensor) -> None:
+        """A gradient step for each named network on the sum of the losses, whose gradients flow into those networks only."""
+        RowOptimizers.step_together([self._optimizers[name] for name in losses], sum(losses.values()))
+
+    def follow(self, name: str, rate: float) -> None:
+        """Move the target of ``name`` towards it."""
+        self._networks[f"{name} target"].parameters.lerp_(self._networks[name].parameters, rate)
+
+    @abstractmethod
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step; scalars to log."""
+
+    def iterate(self) -> dict[str, float]:
+        sums: dict[str, Tensor] = {}
+        for batch in self._draw():
+            for name, value in self.step(batch).items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return {name: (total / self._steps).item() for name, total in sums.items()}
+
+    def _draw(self) -> list[Batch]:
+        """The batches of an iteration. They are gathered at once: indexing them one by one takes as long as training small networks."""
+        data, (g, b) = self.data, (self._steps, self._config.batch_size)
+        drawn = torch.randint(len(data), (g, b), generator=self.streams["batches"], device=data.rows.device)
+        rows = data.rows[drawn]
+        columns = Batch(
+            observations=data.observations[:, rows].transpose(0, 1),
+            next_observations=data.observations[:, rows + 1].transpose(0, 1),
+            states=data.states[rows],
+            next_states=data.states[rows + 1],
+            available=data.available[:, rows].transpose(0, 1),
+            next_available=data.available[:, rows + 1].transpose(0, 1),
+            actions=data.actions[:, drawn].transpose(0, 1).unsqueeze(-1),
+            rewards=self._rewards[drawn],
+            discounts=self._discounts[drawn],
+        )
+        return [Batch(*tensors) for tensors in zip(*(getattr(columns, field.name).unbind(0) for field in fields(Batch)))]
+
+    def policy(self) -> Policy:
+        return Policy(self._networks["policy"], self.data.observation_standardizer, self.policy_sharpness)
+
+    def state_dict(self) -> dict:
+        return {
+            "networks": {name: network.parameters for name, network in self._networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+            "streams": self.streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, network in self._networks.items():
+            network.parameters.copy_(state["networks"][name])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.streams.load_state_dict(state["streams"])
+
+
+def reward_scale_of(data: Transitions, rule: str) -> float:
+    """What rewards are divided by: ``max_abs`` is the largest absolute reward of the data, ``none`` is 1."""
+    largest = data.rewards.abs().max().item()
+    return largest if rule == "max_abs" and largest > 0 else 1.0
