@@ -37,7 +37,13 @@ STAGE_CODE: dict[str, list[str]] = {
         "inspo_core/rollouts.py",
         "inspo_core/statistics.py",
     ],
-    "report": ["inspo_core/evaluation.py", "inspo_core/report", "inspo_core/rng.py", "inspo_core/statistics.py"],
+    "report": [
+        "inspo_core/envs",
+        "inspo_core/evaluation.py",
+        "inspo_core/report",
+        "inspo_core/rng.py",
+        "inspo_core/statistics.py",
+    ],
 }
 
 

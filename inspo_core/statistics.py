@@ -1,7 +1,7 @@
-"""Numbers over seeds: mean, spread, interquartile mean and its bootstrap interval.
+"""Numbers over seeds: mean, spread, interquartile mean and its bootstrap interval; probability of improvement; performance profile.
 
-Interquartile mean with a stratified percentile bootstrap as point and interval estimate follows Agarwal et al., "Deep
-Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264). docs/statistics.md says what the
+All but mean and spread follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv 2108.13264), with stratified percentile bootstrap intervals. docs/statistics.md says what the
 interval covers, and what it does not, with few seeds.
 """
 
@@ -34,6 +34,15 @@ class Estimate:
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Probability that a run of one algorithm is better than one of another, and its interval, None with a single run."""
+
+    probability: float
+    low: float | None
+    high: float | None
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -93,7 +102,50 @@ def estimate(strata: Sequence[np.ndarray], confidence: float, resamples: int) ->
     low = high = None
     if seeds > 1:
         distribution = bootstrap(strata, iqm, resamples, numpy_stream(0, "bootstrap"))
-        tail = (1 - confidence) / 2
-        low, high = (float(end) for end in np.quantile(distribution, [tail, 1 - tail]))
+        low, high = (float(end) for end in np.quantile(distribution, _tails(confidence)))
     spread = std(pooled) if len(strata) == 1 else None
     return Estimate(float(mean(pooled)), spread, float(iqm(pooled)), low, high, seeds)
+
+
+def improvement(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], confidence: float, resamples: int) -> Improvement:
+    """Probability that a run of X is better than a run of Y, after Agarwal et al.: over tasks, the mean of P(x > y) + P(x = y) / 2.
+
+    ``xs`` and ``ys`` hold one array (S,) a task, of independent runs. The interval is the percentile bootstrap's; X and Y are
+    resampled apart, inside each task. None for its ends where a task has a single run.
+
+    Raises InspoError: no tasks, other tasks in ``ys``, a task without runs, a value that is not finite.
+    """
+    if not xs or len(xs) != len(ys) or not all(len(values) for values in (*xs, *ys)):
+        raise InspoError(f"an improvement needs runs of both sides on the same tasks; found {len(xs)} and {len(ys)} tasks")
+    if not all(np.isfinite(values).all() for values in (*xs, *ys)):
+        raise InspoError("an improvement needs finite values")
+    wins = [np.where(x[:, None] == y, 0.5, x[:, None] > y) for x, y in zip(xs, ys)]
+    probability = float(np.mean([win.mean() for win in wins]))
+    if min(min(win.shape) for win in wins) < 2:
+        return Improvement(probability, None, None)
+    rng, distribution = numpy_stream(0, "improvement"), np.zeros(resamples)
+    for win in wins:  # how often each run was drawn says all of a resample
+        drawn_x, drawn_y = (rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in win.shape)
+        distribution += ((drawn_x @ win) * drawn_y).sum(axis=1) / win.size
+    low, high = np.quantile(distribution / len(wins), _tails(confidence))
+    return Improvement(probability, float(low), float(high))
+
+
+def profile(strata: Sequence[np.ndarray], thresholds: np.ndarray, confidence: float, resamples: int) -> np.ndarray:
+    """Performance profile: the share of all runs above each of ``thresholds`` (T,), and the ends of its interval; (3, T).
+
+    ``strata`` holds one array (S,) of scores a task, resampled inside each. The ends are nan where a task has a single run.
+    """
+    above = [np.asarray(values)[:, None] > thresholds for values in strata]  # (S, T)
+    total = sum(len(values) for values in above)
+    share = np.concatenate(above).mean(axis=0)
+    if min(len(values) for values in above) < 2:
+        return np.stack([share, *np.full((2, len(thresholds)), np.nan)])
+    rng, distribution = numpy_stream(0, "profile"), np.zeros((resamples, len(thresholds)))
+    for values in above:
+        distribution += rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples) @ values.astype(float)
+    return np.stack([share, *np.quantile(distribution / total, _tails(confidence), axis=0)])
+
+
+def _tails(confidence: float) -> list[float]:
+    return [(1 - confidence) / 2, (1 + confidence) / 2]

@@ -22,6 +22,7 @@ ENTRIES = {  # the function that makes a stage's result, without the wiring arou
 WITHOUT_EFFECT = {
     "inspo_core/__init__.py",
     "inspo_core/algorithm_configs.py",
+    "inspo_core/algorithm_configs.py",
     "inspo_core/config.py",
     "inspo_core/datasets/__init__.py",
     "inspo_core/datasets/validation.py",

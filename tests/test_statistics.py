@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
-from scipy.stats import trim_mean
+from scipy.stats import mannwhitneyu, trim_mean
 
 from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
-from inspo_core.statistics import bootstrap, estimate, iqm, mean, std
+from inspo_core.statistics import Improvement, bootstrap, estimate, improvement, iqm, mean, profile, std
 
 
 def test_known_answers():
@@ -78,3 +78,58 @@ def test_one_seed_has_no_spread_and_no_interval():
 def test_unusable_values_are_refused(strata):
     with pytest.raises(InspoError):
         estimate(strata, 0.95, 100)
+
+
+# Probability of improvement
+
+
+def test_improvement_counts_pairs_and_ties_half():
+    found = improvement([np.array([1.0, 2.0, 3.0])], [np.array([0.0, 2.0])], 0.95, 2000)
+    assert found.probability == (1 + 0.5 + 1 + 0 + 1 + 1) / 6
+    assert 0 <= found.low < found.probability < found.high <= 1
+    tasks = improvement([np.array([1.0, 1.0]), np.array([0.0, 0.0])], [np.array([0.0, 0.0]), np.array([0.0, 0.0])], 0.95, 100)
+    assert (tasks.probability, tasks.low, tasks.high) == (0.75, 0.75, 0.75)  # sure on one task, equal on the other
+
+
+def test_improvement_agrees_with_mann_whitney_and_with_itself_turned_round():
+    rng = numpy_stream(4, "test")
+    x, y = rng.normal(0.4, size=9), rng.normal(size=7)
+    found, turned = improvement([x], [y], 0.9, 4000), improvement([y], [x], 0.9, 4000)
+    assert found.probability == pytest.approx(mannwhitneyu(x, y).statistic / 63)
+    assert turned.probability == pytest.approx(1 - found.probability)
+    assert turned.low == pytest.approx(1 - found.high, abs=0.03) and turned.high == pytest.approx(1 - found.low, abs=0.03)
+
+
+def test_improvement_resamples_both_sides():
+    """Of {0, 1} against {0.5}, {0.5}: P = 0, 1/2, 1 with probability 1/4, 1/2, 1/4, and the same the other way round."""
+    spread, fixed = np.array([0.0, 1.0]), np.array([0.5, 0.5])
+    for found in (improvement([spread], [fixed], 0.6, 4000), improvement([fixed], [spread], 0.6, 4000)):
+        assert (found.probability, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_improvement_with_one_run_has_no_interval_and_unusable_values_are_refused():
+    assert improvement([np.ones(1)], [np.zeros(1)], 0.95, 10) == Improvement(1.0, None, None)
+    for xs, ys in [([], []), ([np.ones(2)], []), ([np.ones(2)], [np.array([])]), ([np.ones(2)], [np.array([np.nan, 1.0])])]:
+        with pytest.raises(InspoError):
+            improvement(xs, ys, 0.95, 10)
+
+
+# Performance profile
+
+
+def test_a_profile_is_the_share_of_runs_above_a_threshold():
+    tasks = [np.array([0.0, 0.5, 1.0, 1.0]), np.array([0.25, 0.25, 0.25, 0.75])]
+    share, low, high = profile(tasks, np.array([-0.1, 0.25, 0.5, 1.0]), 0.95, 2000)
+    assert share.tolist() == [1.0, 0.5, 0.375, 0.0]  # above, not at
+    assert (low[0], high[0], low[3], high[3]) == (1.0, 1.0, 0.0, 0.0)
+    assert low[1] < 0.5 < high[1]
+    careless = profile([np.concatenate([np.zeros(4), np.ones(4)])], np.array([0.5]), 0.95, 1000)
+    apart = profile([np.zeros(4), np.ones(4)], np.array([0.5]), 0.95, 1000)
+    assert apart[:, 0].tolist() == [0.5, 0.5, 0.5] and careless[1, 0] < 0.5 < careless[2, 0]
+
+
+def test_the_interval_of_a_profile_is_that_of_a_share():
+    """Inside one task the number of runs above is binomial: 5 of 10 gives an interval of about +- 1.96 sqrt(0.25 / 10)."""
+    _, low, high = profile([np.repeat([0.0, 1.0], 5)], np.array([0.5]), 0.95, 20_000)
+    assert low[0] == pytest.approx(0.2, abs=0.101) and high[0] == pytest.approx(0.8, abs=0.101)
+    assert np.isnan(profile([np.zeros(1)], np.array([0.5]), 0.95, 10)[1:]).all()

@@ -1,6 +1,6 @@
 """From evaluations to tables and figures.
 
-``results`` collects, ``tables`` and ``figures`` write. All numbers are of the last policy of a run; the best over training is
+``results`` collects, ``comparisons`` compares, ``tables`` and ``figures`` write. All numbers are of the last policy of a run; the best over training is
 shown nowhere, since choosing it would need the very rollouts that offline learning does without.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from inspo_core.config import Params
 from inspo_core.files import atomic_directory
 from inspo_core.fingerprint import fingerprint
+from inspo_core.report.comparisons import compare
 from inspo_core.report.results import Results, Row, read_results
 from inspo_core.report.tables import print_table, write_tables
 from inspo_core.tracking import StageTracker
@@ -27,7 +28,7 @@ def run_report(evaluations: Path, trainings: Path, out: Path, params: Params) ->
     pipeline = params.model_dump(mode="json")
     with StageTracker("report", params.experiment.name, None, None, None, section, inputs, name, pipeline=pipeline) as tracker:
         rows = write_report(results, out)
-        tracker.log_final({f"{row.dataset}/{row.algorithm}/{row.metric}_iqm": row.estimate.iqm for row in rows})
+        tracker.log_final({f"{row.dataset}/{row.name}/{row.metric}_iqm": row.estimate.iqm for row in rows})
         tracker.log_artifacts(sorted(out.iterdir()))
         tracker.register_models(results.best_policies())
     return results, rows
@@ -40,8 +41,8 @@ def write_report(results: Results, out: Path) -> list[Row]:
     """
     from inspo_core.report.figures import write_figures  # matplotlib takes a second to import
 
-    rows = results.summary()
+    rows, comparisons = results.summary(), compare(results)
     with atomic_directory(out) as aside:
-        write_tables(results, rows, aside)
-        write_figures(results, aside / "figures")
+        write_tables(results, rows, comparisons, aside)
+        write_figures(results, comparisons, aside / "figures")
     return rows

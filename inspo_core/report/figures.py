@@ -1,208 +1,228 @@
-"""The figures: returns of the last policies, and learning curves. The same results give the same bytes, as PNG and as SVG."""
+"""The figures. The same results give the same bytes, as PNG, SVG and PDF."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from inspo_core.report.results import Cell, Results
-from inspo_core.report.tables import algorithm_labels
+from inspo_core.report.comparisons import THRESHOLDS, Comparison, Comparisons, Difference
+from inspo_core.report.results import POOLED, Results
+from inspo_core.report.style import MODES, STYLE, Look, interval_label, looks_of, mark, save, small_multiples
+from inspo_core.statistics import Estimate
 
-# Okabe and Ito, "Color Universal Design" (https://jfly.uni-koeln.de/color/), the darkest first, without yellow and black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLE = {
-    "svg.hashsalt": "inspo",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "legend.frameon": False,
-}
-MARKERS = "os^vPX"  # of the curves, so that lines which coincide are told apart without colour too
-PANEL = (2.7, 2.3)  # inches, at least
-WIDTH = 4 * PANEL[0]
-ROOM = 0.95  # inches that an algorithm needs in a panel of returns
-HEAD, FOOT = 0.56, 0.2  # inches for the title and for a line of the legend
-PNG_DPI = 150
-MODES = {"greedy": "greedy actions", "sampled": "sampled actions"}
+ROW = 0.3  # inches that an algorithm needs in a panel with one line each
+OFFSETS = {"greedy": 0.17, "sampled": -0.17}  # of a mode from the middle of that line
+GREY = "#555555"
+SCORE = "score: 0 random play, 1 best return"
 
 
-@dataclass(frozen=True)
-class Look:
-    """How an algorithm is drawn, the same in every figure."""
-
-    label: str
-    colour: str
-    marker: str
-
-
-def write_figures(results: Results, directory: Path) -> list[Path]:
-    """Draw every figure into ``directory`` as ``.png`` and ``.svg``; return the files."""
-    drawings: dict[str, Callable[[Results], Figure]] = {
-        "returns": returns_figure,
-        "curves_greedy": lambda results: curves_figure(results, "greedy"),
-        "curves_sampled": lambda results: curves_figure(results, "sampled"),
+def write_figures(results: Results, comparisons: Comparisons, directory: Path) -> list[Path]:
+    """Draw every figure that the experiment has data for into ``directory``, in every format; return the files."""
+    drawings: dict[str, Callable[[], Figure]] = {
+        "returns": lambda: returns_figure(results),
+        "curves_greedy": lambda: curves_figure(results, "greedy"),
+        "curves_sampled": lambda: curves_figure(results, "sampled"),
+        "scores": lambda: scores_figure(results),
+        "profiles": lambda: profiles_figure(results, comparisons.profiles),
     }
+    if comparisons.overall:
+        drawings["improvement"] = lambda: improvement_figure(results, comparisons.overall)
+    if comparisons.differences:
+        drawings["differences"] = lambda: differences_figure(results, comparisons.differences)
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
     with matplotlib.rc_context(STYLE):
-        for name, draw in drawings.items():
-            figure = draw(results)
-            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                path = directory / f"{name}.{suffix}"
-                figure.savefig(path, dpi=PNG_DPI, metadata=metadata)
-                written.append(path)
-    return written
+        return [path for name, draw in drawings.items() for path in save(draw(), directory, name)]
 
 
 def returns_figure(results: Results) -> Figure:
-    """A panel a dataset: every seed's return (small), their IQM (large) and its interval, greedy and sampled side by side."""
-    looks = _looks(results)
-    legend: list[Artist] = [_mark("#555555", mode, label=label) for mode, label in MODES.items()]
-    legend.append(Line2D([], [], marker="o", linestyle="", markersize=3, color="#999999", label="one seed"))
-    if len(results.seeds) > 1:
-        legend.append(Line2D([], [], color="#555555", linewidth=1.6, label=f"{_interval(results)} (large mark)"))
-    figure, panels = _small_multiples(results, "Return of the last policy", legend, ROOM * len(looks))
+    """A panel a dataset, a line an algorithm: every seed's return (small), their IQM (large) and its interval, greedy and sampled."""
+    figure, panels = small_multiples(
+        results, "Return of the last policy", results.datasets, _mode_legend(results), *_by_line(results.names, "axes differ between panels")
+    )
     for dataset, axes in panels.items():
-        for place, (algorithm, look) in enumerate(looks.items()):
-            cell = _cell(results, dataset, algorithm)
-            for mode, shift in (("greedy", -0.2), ("sampled", 0.2)):
-                _draw_return(axes, place + shift, cell.values[f"return_{mode}"], results, look.colour, mode)
-        axes.set_xticks(range(len(looks)), [look.label.replace(" ", "\n", 1) for look in looks.values()])
-        axes.set_xlim(-0.6, len(looks) - 0.4)
-        axes.tick_params(axis="x", length=0)
+        _name_lines(axes, results.names)
+        for place, (name, look) in enumerate(looks_of(results).items()):
+            for mode in MODES:
+                values = results.cell(dataset, name).values[f"return_{mode}"]
+                _draw_estimate(axes, place, mode, results.estimate(values), look.colour, values)
         _leave_room(axes)
+        axes.set_xlabel("return (sum of rewards)")
+    return figure
+
+
+def scores_figure(results: Results) -> Figure:
+    """One line an algorithm: the IQM of its scores over all runs on all datasets, and its interval."""
+    title = f"Score over {len(results.datasets)} dataset{'' if len(results.datasets) == 1 else 's'}"
+    legend = [handle for handle in _mode_legend(results) if handle.get_label() != "one seed"]
+    figure, panels = small_multiples(results, title, [""], legend, *_by_line(results.names))
+    (axes,) = panels.values()
+    _name_lines(axes, results.names)
+    for place, (name, look) in enumerate(looks_of(results).items()):
+        for mode in MODES:
+            _draw_estimate(axes, place, mode, results.estimate(*results.column(name, f"score_{mode}")), look.colour)
+    axes.set_xlabel(f"IQM of the {SCORE}")
     return figure
 
 
 def curves_figure(results: Results, mode: str) -> Figure:
     """A panel a dataset: return against training iteration, IQM over seeds as the line and its interval as the band."""
-    looks = _looks(results)
-    legend: list[Artist] = [
-        Line2D([], [], color=look.colour, linewidth=1.8, marker=look.marker, markersize=4, label=look.label) for look in looks.values()
-    ]
+    looks = looks_of(results)
+    legend = _line_legend(looks)
     if len(results.seeds) > 1:
-        legend.append(Patch(color="#999999", alpha=0.3, linewidth=0, label=_interval(results)))
-    figure, panels = _small_multiples(results, f"Return during training, {MODES[mode]}", legend)
+        legend.append(Patch(color="#999999", alpha=0.3, linewidth=0, label=interval_label(results)))
+    figure, panels = small_multiples(
+        results, f"Return during training, {MODES[mode]}", results.datasets, legend, note="axes differ between panels"
+    )
     for dataset, axes in panels.items():
-        drawn = [_draw_curve(axes, _cell(results, dataset, algorithm), results, mode, look) for algorithm, look in looks.items()]
+        drawn = [_draw_curve(axes, results, dataset, name, mode, look) for name, look in looks.items()]
         if not any(drawn):
             axes.text(0.5, 0.5, "no evaluation\nduring training", ha="center", va="center", transform=axes.transAxes)
             axes.set_yticks([])
         axes.set_xlabel("training iteration")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        _leave_room(axes)
+        _leave_room(axes, "y")
+    for axes in panels.values():
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel("return (sum of rewards)")
     return figure
 
 
-def _small_multiples(results: Results, title: str, legend: list[Artist], panel_width: float = 0) -> tuple[Figure, dict[str, Axes]]:
-    """An empty panel for each dataset, under a title and over a legend."""
-    datasets = results.datasets
-    panel_width = max(panel_width, PANEL[0])
-    columns = min(max(1, int(WIDTH / panel_width)), len(datasets))
-    rows = math.ceil(len(datasets) / columns)
-    width = max(columns * panel_width, 0.75 * WIDTH)
-    legend_columns = _legend_columns(legend, width)
-    height = rows * PANEL[1] + HEAD + FOOT * (1 + math.ceil(len(legend) / legend_columns))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEAD / height), w_pad=0.06, h_pad=0.06)
-    figure.text(0.1 / width, 1 - 0.08 / height, title, fontsize=12, va="top")
-    seeds = f"{len(results.seeds)} seed{'' if len(results.seeds) == 1 else 's'}"
-    note = "; axes differ between panels" if len(datasets) > 1 else ""
-    figure.text(0.1 / width, 1 - 0.34 / height, seeds + note, color="#555555", va="top")
-    figure.legend(handles=legend, loc="outside lower left", ncols=legend_columns, handletextpad=0.5, columnspacing=1.6)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(datasets) :]:
-        axes.set_axis_off()
-    for axes in grid[:, 0]:
-        axes.set_ylabel("return (sum of rewards)")
-    panels = dict(zip(datasets, grid.flat))
-    for dataset, axes in panels.items():
-        axes.set_title(dataset, loc="left")
-    return figure, panels
+def profiles_figure(results: Results, profiles: dict[tuple[str, str], np.ndarray]) -> Figure:
+    """A panel a mode: the share of runs, over all datasets, that score above a threshold; the further up, the better."""
+    looks = looks_of(results)
+    legend = _line_legend(looks)
+    if len(results.seeds) > 1:
+        legend.append(Patch(color="#999999", alpha=0.3, linewidth=0, label=interval_label(results, "")))
+    figure, panels = small_multiples(results, "Performance profile", list(MODES.values()), legend, 3.0, sharey=True)
+    for mode, axes in zip(MODES, panels.values()):
+        for place, (name, look) in enumerate(looks.items()):
+            share, low, high = profiles[f"score_{mode}", name]
+            every = (4 * place % 20, 20)  # marks of different algorithms at different places
+            axes.plot(THRESHOLDS, share, color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, markevery=every)
+            axes.fill_between(THRESHOLDS, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        axes.set_xlabel(SCORE)
+        axes.set_ylim(-0.03, 1.03)
+    next(iter(panels.values())).set_ylabel("share of runs above")
+    return figure
 
 
-def _legend_columns(legend: list[Artist], width: float) -> int:
-    """All entries side by side if they fit into ``width`` inches, else as many equal columns as fit."""
-    widths = [0.45 + 0.07 * len(str(handle.get_label())) for handle in legend]  # mark and gaps, letters of 9 points
-    return len(legend) if sum(widths) < width else max(1, int(width / max(widths)))
+def improvement_figure(results: Results, compared: list[Comparison]) -> Figure:
+    """A line for each other algorithm: how probably a run of the first one is better."""
+    others = list(dict.fromkeys(comparison.other for comparison in compared))
+    title = f"Probability that a run of {compared[0].name} is better"
+    legend = [handle for handle in _mode_legend(results, "") if handle.get_label() != "one seed"]
+    legend.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="equally good"))
+    figure, panels = small_multiples(results, title, [""], legend, *_by_line(others))
+    (axes,) = panels.values()
+    _name_lines(axes, others)
+    looks = looks_of(results)
+    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    for comparison in compared:
+        mode, result = comparison.metric.removeprefix("return_"), comparison.result
+        y = others.index(comparison.other) - OFFSETS[mode]
+        _draw_interval(axes, y, mode, result.probability, result.low, result.high, looks[comparison.other].colour)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_xlabel(f"probability that {compared[0].name} is better, ties half")
+    return figure
 
 
-def _draw_return(axes: Axes, x: float, values: np.ndarray, results: Results, colour: str, mode: str) -> None:
-    estimate = results.estimate(values)
-    # Side by side, not on top of one another: seeds often share a return.
-    beside = x + (np.linspace(0.1, 0.22, len(values)) if len(values) > 1 else 0.1)
-    axes.plot(beside, values, "o", markersize=2.6, color=colour, alpha=0.55, markeredgewidth=0)
-    if estimate.low is not None and estimate.high is not None:
-        axes.vlines(x, estimate.low, estimate.high, color=colour, linewidth=1.6)
-    axes.add_line(_mark(colour, mode, [x], [estimate.iqm]))
-
-
-def _mark(colour: str, mode: str, x: list[float] = [], y: list[float] = [], label: str = "") -> Line2D:
-    filled = mode == "greedy"
-    return Line2D(
-        x,
-        y,
-        marker="o" if filled else "D",
-        markersize=7 if filled else 6,
-        markerfacecolor=colour if filled else "white",
-        markeredgecolor=colour,
-        markeredgewidth=1.4,
-        linestyle="",
-        label=label,
+def differences_figure(results: Results, changed: list[Difference]) -> Figure:
+    """A panel a dataset, and one for all, a line a variant: how its score differs from that of its algorithm, seed by seed."""
+    variants = list(dict.fromkeys(change.variant for change in changed))
+    datasets = list(dict.fromkeys(change.dataset for change in changed))
+    base = " and ".join(dict.fromkeys(change.algorithm for change in changed))
+    titles = {dataset: "all datasets" if dataset == POOLED else dataset for dataset in datasets}
+    figure, panels = small_multiples(
+        results,
+        f"What each variant changes: its score minus that of {base}",
+        list(titles.values()),
+        _mode_legend(results),
+        *_by_line(variants),
+        sharex=True,
     )
+    looks = looks_of(results)
+    for axes in panels.values():
+        axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
+        _name_lines(axes, variants)
+        axes.set_xlabel("difference of scores")
+        axes.tick_params(axis="x", labelbottom=True)
+    for change in changed:
+        mode, axes = change.metric.removeprefix("score_"), panels[titles[change.dataset]]
+        seeds = change.values if change.dataset != POOLED else None
+        _draw_estimate(axes, variants.index(change.variant), mode, change.estimate, looks[change.variant].colour, seeds)
+    return figure
 
 
-def _draw_curve(axes: Axes, cell: Cell, results: Results, mode: str, look: Look) -> bool:
-    steps, values = cell.curve(f"return_{mode}")
+def _mode_legend(results: Results, what: str = "of the IQM") -> list[Artist]:
+    legend: list[Artist] = [mark(GREY, mode, label=label) for mode, label in MODES.items()]
+    legend.append(Line2D([], [], marker="o", linestyle="", markersize=3, color="#999999", label="one seed"))
+    if len(results.seeds) > 1:
+        legend.append(Line2D([], [], color=GREY, linewidth=1.6, label=interval_label(results, what)))
+    return legend
+
+
+def _line_legend(looks: dict[str, Look]) -> list[Artist]:
+    return [
+        Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, label=name)
+        for name, look in looks.items()
+    ]
+
+
+def _by_line(names: list[str], note: str = "") -> tuple[float, str]:
+    """Height of a panel with a line for each of ``names``, and the note below the title."""
+    return max(1.3, 0.75 + ROW * len(names)), note
+
+
+def _name_lines(axes: Axes, names: list[str]) -> None:
+    """A line for each name, the first on top; the names stand in the first column alone."""
+    first = axes.get_subplotspec().is_first_col()
+    axes.set_yticks(range(len(names)), names if first else [""] * len(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _draw_estimate(axes: Axes, line: int, mode: str, found: Estimate, colour: str, seeds: np.ndarray | None = None) -> None:
+    y = line - OFFSETS[mode]  # the axis points down: greedy above sampled
+    if seeds is not None:  # beside one another, not on top: seeds often share a value
+        beside = y + np.linspace(0.07, 0.13, len(seeds))
+        axes.plot(seeds, beside, "o", markersize=2.2, color=colour, alpha=0.45, markeredgewidth=0)
+    _draw_interval(axes, y, mode, found.iqm, found.low, found.high, colour)
+
+
+def _draw_interval(axes: Axes, y: float, mode: str, value: float, low: float | None, high: float | None, colour: str) -> None:
+    if low is not None and high is not None:
+        axes.hlines(y, low, high, color=colour, linewidth=1.6)
+    axes.add_line(mark(colour, mode, [value], [y]))
+
+
+def _draw_curve(axes: Axes, results: Results, dataset: str, name: str, mode: str, look: Look) -> bool:
+    steps, values = results.cell(dataset, name).curve(f"return_{mode}")
     if not steps:
         return False
     estimates = [results.estimate(column) for column in values.T]
     iqms, lows, highs = zip(*((e.iqm, e.low, e.high) for e in estimates))
     every = max(1, len(steps) // 6)
-    axes.plot(steps, iqms, color=look.colour, linewidth=1.8, marker=look.marker, markersize=4, markevery=every)
+    axes.plot(steps, iqms, color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, markevery=every)
     if len(results.seeds) > 1:
-        axes.fill_between(steps, lows, highs, color=look.colour, alpha=0.22, linewidth=0)
+        axes.fill_between(steps, lows, highs, color=look.colour, alpha=0.15, linewidth=0)
     return True
 
 
-def _leave_room(axes: Axes) -> None:
+def _leave_room(axes: Axes, axis: str = "x") -> None:
     """Show a constant as a constant: the axis spans at least a tenth of the values' size."""
-    low, high = axes.get_ylim()
+    axes.autoscale_view()
+    low, high = getattr(axes, f"get_{axis}lim")()
     missing = 0.1 * max(abs(low), abs(high), 1e-3) - (high - low)
     if missing > 0:
-        axes.set_ylim(low - missing / 2, high + missing / 2)
-
-
-def _looks(results: Results) -> dict[str, Look]:
-    return {
-        algorithm: Look(label, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
-        for place, (algorithm, label) in enumerate(algorithm_labels(results).items())
-    }
-
-
-def _cell(results: Results, dataset: str, algorithm: str) -> Cell:
-    return next(cell for cell in results.cells if (cell.dataset, cell.algorithm) == (dataset, algorithm))
-
-
-def _interval(results: Results) -> str:
-    return f"{results.confidence * 100:g} % bootstrap interval of the IQM"
+        getattr(axes, f"set_{axis}lim")(low - missing / 2, high + missing / 2)

@@ -7,29 +7,35 @@ from pathlib import Path
 
 import numpy as np
 
-from inspo_core.config import Params
+from inspo_core.config import Learner, Params, label, learner_of
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import read_metrics
 from inspo_core.files import read_json
 from inspo_core.fingerprint import hash_of
+from inspo_core.report.scores import Reference, reference_of
 from inspo_core.statistics import Estimate, estimate
 from inspo_core.tracking import ModelChoice
 
 METRICS = ("return_greedy", "return_sampled", "success_greedy", "success_sampled")
+SCORES = ("score_greedy", "score_sampled")  # the returns on a scale that the games share
 CURVE_PREFIX = "evaluation/"
 POOLED = "all"  # dataset column of a row that pools every dataset
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One algorithm on one dataset, all seeds."""
+    """One algorithm or variant on one dataset, all seeds."""
 
     dataset: str
     algorithm: str
     variant: str
     trainings: list[str]  # fingerprints of the seeds' trainings, in the order of Results.seeds, as in all that follows
-    values: dict[str, np.ndarray]  # metric -> (S,), of the last policy
+    values: dict[str, np.ndarray]  # metric or score -> (S,), of the last policy
     curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value
+
+    @property
+    def name(self) -> str:
+        return label(self.algorithm, self.variant)
 
     def curve(self, metric: str) -> tuple[list[int], np.ndarray]:
         """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T)."""
@@ -47,12 +53,17 @@ class Row:
     metric: str
     estimate: Estimate
 
+    @property
+    def name(self) -> str:
+        return label(self.algorithm, self.variant)
+
 
 @dataclass(frozen=True)
 class Results:
     """An experiment's evaluations: one cell for each of its datasets and algorithms, in their order in ``params.yaml``."""
 
     cells: list[Cell]
+    games: dict[str, str]  # dataset -> game
     seeds: list[int]
     episodes: int  # a policy and mode
     confidence: float
@@ -63,8 +74,19 @@ class Results:
         return list(dict.fromkeys(cell.dataset for cell in self.cells))
 
     @property
-    def algorithms(self) -> list[str]:
-        return list(dict.fromkeys(cell.algorithm for cell in self.cells))
+    def names(self) -> list[str]:
+        """Of the algorithms and variants."""
+        return list(dict.fromkeys(cell.name for cell in self.cells))
+
+    def cell(self, dataset: str, name: str) -> Cell:
+        return next(cell for cell in self.cells if (cell.dataset, cell.name) == (dataset, name))
+
+    def column(self, name: str, metric: str) -> list[np.ndarray]:
+        """The values (S,) of ``metric`` on every dataset."""
+        return [self.cell(dataset, name).values[metric] for dataset in self.datasets]
+
+    def reference(self, dataset: str) -> Reference:
+        return reference_of(self.games[dataset])
 
     def estimate(self, *strata: np.ndarray) -> Estimate:
         """Estimate with the experiment's confidence and number of resamples."""
@@ -99,68 +121,76 @@ class Results:
         return choices
 
     def summary(self) -> list[Row]:
-        """Every cell's metrics, then the success rates pooled over datasets, with each dataset as a stratum.
+        """Every cell's metrics and scores, then success rates and scores pooled over datasets, with each dataset as a stratum.
 
         Returns are not pooled: the games pay in different units.
         """
         rows = [
             Row(cell.dataset, cell.algorithm, cell.variant, metric, self.estimate(cell.values[metric]))
             for cell in self.cells
-            for metric in METRICS
+            for metric in METRICS + SCORES
         ]
         if len(self.datasets) > 1:
-            for algorithm in self.algorithms:
-                cells = [cell for cell in self.cells if cell.algorithm == algorithm]
-                variant = "+".join(sorted({cell.variant for cell in cells}))
-                for metric in METRICS:
-                    if metric.startswith("success"):
-                        pooled = self.estimate(*(cell.values[metric] for cell in cells))
-                        rows.append(Row(POOLED, algorithm, variant, metric, pooled))
+            for name in self.names:
+                cell = self.cell(self.datasets[0], name)
+                for metric in METRICS + SCORES:
+                    if not metric.startswith("return"):
+                        rows.append(Row(POOLED, cell.algorithm, cell.variant, metric, self.estimate(*self.column(name, metric))))
         return rows
 
 
 def read_results(evaluations: Path, trainings: Path, params: Params) -> Results:
-    """Read ``evaluations/<dataset>/<algorithm>/seed_<k>`` and the same folders of ``trainings``.
+    """Read ``evaluations/<dataset>/<name>/seed_<k>`` and the same folders of ``trainings``, for algorithms and variants alike.
 
     Folders that are not of ``params.experiment`` are ignored.
 
     Raises InspoError: a missing or damaged evaluation or training log, an evaluation of another training than the one that is
-    there, or evaluations that do not belong together (variant, number or seed of the episodes).
+    there or of another algorithm or variant, or evaluations that do not belong together (game, number or seed of the episodes).
     """
     experiment = params.experiment
-    cells, configs = [], {}
+    cells, configs, games = [], {}, {}
     for dataset in experiment.datasets:
-        for algorithm in experiment.algorithms:
-            runs, curves, trained, variants = [], [], [], {}
+        played: dict[str, Path] = {}
+        for name in experiment.algorithms:
+            learner, runs, curves, trained = learner_of(name, params), [], [], []
             for seed in experiment.seeds:
-                place = Path(dataset) / algorithm / f"seed_{seed}"
-                runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, algorithm, seed)))
-                curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, algorithm, seed)))
-                run = _read_lineage(evaluations / place, trainings / place)
+                place = Path(dataset) / name / f"seed_{seed}"
+                runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, name, seed)))
+                curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, name, seed)))
+                run = _read_lineage(evaluations / place, trainings / place, learner)
                 trained.append(run["train_fingerprint"])
-                variants[run["variant"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
-            _agree(variants, "variant")
+                played[run["env"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
             values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
-            cells.append(Cell(dataset, algorithm, next(iter(variants)), trained, values, curves))
+            reference = reference_of(run["env"])
+            values |= {f"score_{mode}": reference.score(values[f"return_{mode}"]) for mode in ("greedy", "sampled")}
+            cells.append(Cell(dataset, learner.algorithm, learner.variant, trained, values, curves))
+        _agree(played, "games")
+        games[dataset] = next(iter(played))
     _agree(configs, "evaluate parameters")
     episodes = json.loads(next(iter(configs)))["episodes"]
-    return Results(cells, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
+    return Results(cells, games, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
 
 
-def _existing(path: Path, stage: str, dataset: str, algorithm: str, seed: int) -> Path:
+def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Path:
     if not path.is_file():
         raise InspoError(
-            f"{path} is missing: dataset {dataset}, algorithm {algorithm}, seed {seed} of params.experiment has no result of the "
+            f"{path} is missing: dataset {dataset}, algorithm {name}, seed {seed} of params.experiment has no result of the "
             f"{stage} stage; run that stage, or take it out of experiment"
         )
     return path
 
 
-def _read_lineage(evaluation: Path, training: Path) -> dict:
+def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> dict:
     run, trained = read_json(evaluation / "run.json"), read_json(training / "run.json")
-    for field in ("variant", "config", "train_fingerprint"):
+    for field in ("algorithm", "variant", "env", "config", "train_fingerprint"):
         if field not in run:
             raise InspoError(f"{evaluation / 'run.json'} has no {field}; run the evaluate stage again")
+    for field in ("algorithm", "variant"):
+        if run[field] != getattr(learner, field):
+            raise InspoError(
+                f"{evaluation / 'run.json'} says {field} {run[field]!r} where {getattr(learner, field)!r} is expected; "
+                "run the train and evaluate stages again"
+            )
     if run["train_fingerprint"] != trained.get("fingerprint"):
         raise InspoError(
             f"{evaluation} evaluates training {run['train_fingerprint']}, but {training} holds training {trained.get('fingerprint')}; "

@@ -1,33 +1,55 @@
 """The results as files (CSV, Markdown, JSON) and as a table for the terminal. The same results give the same bytes."""
 
 import csv
+import json
 from collections.abc import Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from inspo_core.files import write_json
-from inspo_core.report.results import METRICS, POOLED, Results, Row
-from inspo_core.statistics import Estimate
+from inspo_core.report.comparisons import THRESHOLDS, Comparisons, Difference
+from inspo_core.report.marl_eval import marl_eval
+from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
+from inspo_core.statistics import Estimate, Improvement
 
 TITLES = {
     "return_greedy": "Return, greedy",
     "return_sampled": "Return, sampled",
     "success_greedy": "Success rate, greedy",
     "success_sampled": "Success rate, sampled",
+    "score_greedy": "Score, greedy",
+    "score_sampled": "Score, sampled",
 }
+ESTIMATE = ["seeds", "mean", "std", "iqm", "low", "high"]
 
 
-def write_tables(results: Results, rows: list[Row], directory: Path) -> None:
-    """Write ``results.csv``, ``summary.csv``, ``curves.csv``, ``table.md`` and ``metrics.json`` (for ``dvc metrics``)."""
+def write_tables(results: Results, rows: list[Row], comparisons: Comparisons, directory: Path) -> None:
+    """Write the tables as CSV, for reading (``table.md``), for ``dvc metrics`` (``metrics.json``) and for marl-eval."""
     _write_csv(directory / "results.csv", ["dataset", "algorithm", "variant", "seed", "metric", "value"], _result_lines(results))
     _write_csv(
         directory / "summary.csv",
-        ["dataset", "algorithm", "variant", "metric", "seeds", "mean", "std", "iqm", "low", "high"],
+        ["dataset", "algorithm", "variant", "metric", *ESTIMATE],
         sorted(_summary_line(row) for row in rows),
     )
-    _write_csv(directory / "curves.csv", ["dataset", "algorithm", "seed", "step", *METRICS], _curve_lines(results))
-    (directory / "table.md").write_text(markdown(results, rows))
+    _write_csv(
+        directory / "differences.csv",
+        ["dataset", "algorithm", "variant", "metric", *ESTIMATE],
+        sorted(_summary_line(change) for change in comparisons.differences),
+    )
+    _write_csv(
+        directory / "improvement.csv",
+        ["dataset", "metric", "name", "other", "probability", "low", "high"],
+        sorted((c.dataset, c.metric, c.name, c.other, *astuple(c.result)) for c in comparisons.improvements),
+    )
+    _write_csv(directory / "profiles.csv", ["name", "metric", "score", "share", "low", "high"], _profile_lines(comparisons))
+    _write_csv(directory / "references.csv", ["dataset", "game", "random", "best"], _reference_lines(results))
+    _write_csv(directory / "curves.csv", ["dataset", "algorithm", "variant", "seed", "step", *METRICS], _curve_lines(results))
+    (directory / "table.md").write_text(markdown(results, rows, comparisons))
     write_json(directory / "metrics.json", nested(rows))
+    (directory / "marl_eval.json").write_text(json.dumps(marl_eval(results)) + "\n")  # keys stay in order: marl-eval takes the last one
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[tuple]) -> None:
@@ -41,48 +63,78 @@ def _result_lines(results: Results) -> list[tuple]:
     return sorted(
         (cell.dataset, cell.algorithm, cell.variant, seed, metric, float(value))
         for cell in results.cells
-        for metric, values in cell.values.items()
-        for seed, value in zip(results.seeds, values, strict=True)
+        for metric in METRICS
+        for seed, value in zip(results.seeds, cell.values[metric], strict=True)
     )
 
 
-def _summary_line(row: Row) -> tuple:
+def _summary_line(row: Row | Difference) -> tuple:
     e = row.estimate
     return (row.dataset, row.algorithm, row.variant, row.metric, e.seeds, e.mean, e.std, e.iqm, e.low, e.high)
 
 
 def _curve_lines(results: Results) -> list[tuple]:
     return sorted(
-        (cell.dataset, cell.algorithm, seed, step, *(point[metric] for metric in METRICS))
+        (cell.dataset, cell.algorithm, cell.variant, seed, step, *(point[metric] for metric in METRICS))
         for cell in results.cells
         for seed, curve in zip(results.seeds, cell.curves, strict=True)
         for step, point in curve.items()
     )
 
 
+def _profile_lines(comparisons: Comparisons) -> list[tuple]:
+    return sorted(
+        (name, metric, round(float(threshold), 2), *(None if np.isnan(number) else float(number) for number in numbers))
+        for (metric, name), found in comparisons.profiles.items()
+        for threshold, numbers in zip(THRESHOLDS, found.T)
+    )
+
+
+def _reference_lines(results: Results) -> list[tuple]:
+    references = [(dataset, results.games[dataset], results.reference(dataset)) for dataset in results.datasets]
+    return sorted((dataset, game, reference.random, reference.best) for dataset, game, reference in references)
+
+
 def nested(rows: list[Row]) -> dict:
-    """dataset -> algorithm -> metric -> {iqm, mean}."""
+    """dataset -> algorithm or variant -> metric -> {iqm, mean}."""
     tree: dict = {}
     for row in rows:
-        metrics = tree.setdefault(row.dataset, {}).setdefault(row.algorithm, {})
+        metrics = tree.setdefault(row.dataset, {}).setdefault(row.name, {})
         metrics[row.metric] = {"iqm": row.estimate.iqm, "mean": row.estimate.mean}
     return tree
 
 
-def markdown(results: Results, rows: list[Row]) -> str:
-    """One table a metric, datasets down, algorithms across."""
-    labels = algorithm_labels(results)
+def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str:
+    """A table a metric, datasets down and algorithms across; then the comparisons that there are."""
     parts = ["# Results", f"{what(results)}, then mean ± standard deviation over seeds."]
-    for metric in METRICS:
-        cells = {(row.dataset, row.algorithm): _markdown_cell(row.estimate, metric) for row in rows if row.metric == metric}
-        header = ["Dataset", *labels.values()]
-        lines = [f"## {TITLES[metric]}", ""]
-        lines += [_pipe(header), _pipe(["---"] * len(header))]
-        for dataset in dict.fromkeys(dataset for dataset, _ in cells):
-            title = "all, pooled" if dataset == POOLED else dataset
-            lines.append(_pipe([title, *(cells[dataset, algorithm] for algorithm in labels)]))
-        parts.append("\n".join(lines))
+    for metric in METRICS + SCORES:
+        cells = {(row.dataset, row.name): _markdown_cell(row.estimate, metric) for row in rows if row.metric == metric}
+        parts.append(_table(TITLES[metric], "Dataset", cells))
+    parts.append("A score is a return on a scale where uniformly random play has 0 and the best return 1.")
+    if overall := comparisons.overall:
+        cells = {(c.other, TITLES[c.metric]): _improvement_cell(c.result) for c in overall}
+        over = f"over {len(results.datasets)} datasets" if len(results.datasets) > 1 else f"on {results.datasets[0]}"
+        parts.append(_table(f"Probability that a run of {overall[0].name} is better, {over}", "than one of", cells))
+    for metric in SCORES:
+        cells = {(c.variant, c.dataset): _markdown_cell(c.estimate, metric) for c in comparisons.differences if c.metric == metric}
+        if cells:
+            parts.append(_table(f"{TITLES[metric]}: variant minus algorithm, seed by seed", "Variant", cells))
     return "\n\n".join(parts) + "\n"
+
+
+def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
+    """``cells`` by row and column, both in the order of their first appearance."""
+    down, across = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
+    named = {POOLED: "all, pooled"}
+    header = [corner, *(named.get(column, column) for column in across)]
+    lines = [f"## {title}", "", _pipe(header), _pipe(["---"] * len(header))]
+    lines += [_pipe([named.get(row, row), *(cells[row, column] for column in across)]) for row in down]
+    return "\n".join(lines)
+
+
+def _improvement_cell(found: Improvement) -> str:
+    interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.probability:.2f}{interval}"
 
 
 def what(results: Results) -> str:
@@ -100,21 +152,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def algorithm_labels(results: Results) -> dict[str, str]:
-    """Algorithm -> its name in tables and figures, with the variant unless that is ``default``."""
-    labels = {}
-    for algorithm in results.algorithms:
-        variants = sorted({cell.variant for cell in results.cells if cell.algorithm == algorithm})
-        labels[algorithm] = algorithm if variants == ["default"] else f"{algorithm} ({'+'.join(variants)})"
-    return labels
-
-
 def _pipe(columns: Iterable[str]) -> str:
     return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |"
 
 
 def _markdown_cell(estimate: Estimate, metric: str) -> str:
-    return f"{with_interval(estimate, metric)}<br>{with_spread(estimate, metric)}"
+    return f"{with_interval(estimate, metric)}<br>{with_spread(estimate, metric)}".replace(" [", "<br>[")  # narrow: there may be many columns
 
 
 def with_interval(estimate: Estimate, metric: str) -> str:
@@ -131,7 +174,7 @@ def with_spread(estimate: Estimate, metric: str) -> str:
 
 
 def _number(value: float, metric: str) -> str:
-    digits = 2 if metric.startswith("success") else 3
+    digits = 3 if metric.startswith("return") else 2
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
 
 
@@ -144,17 +187,16 @@ def print_table(results: Results, rows: list[Row], file: TextIO | None = None) -
     console = Console(file=file)
     if not console.is_terminal:
         console.width = 140
-    labels = algorithm_labels(results)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("dataset", no_wrap=True)
     table.add_column("algorithm", no_wrap=True)
     for metric in METRICS:
         table.add_column(TITLES[metric].lower(), justify="right", no_wrap=True)
-    estimates = {(row.dataset, row.algorithm, row.metric): row.estimate for row in rows}
+    estimates = {(row.dataset, row.name, row.metric): row.estimate for row in rows}
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        for place, (algorithm, label) in enumerate(labels.items()):
-            entries = [estimates.get((dataset, algorithm, metric)) for metric in METRICS]
+        for place, name in enumerate(results.names):
+            entries = [estimates.get((dataset, name, metric)) for metric in METRICS]
             texts = ["" if entry is None else with_interval(entry, metric) for entry, metric in zip(entries, METRICS)]
-            table.add_row("" if place else dataset, label, *texts, end_section=place == len(labels) - 1)
+            table.add_row("" if place else dataset, name, *texts, end_section=place == len(results.names) - 1)
     console.print(table)
     console.print(f"{what(results)}.", markup=False, highlight=False)

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspo_core.config import Params, load_params
+from inspo_core.config import Params, learner_of, load_params
 from inspo_core.files import write_json
+from inspo_core.report.results import Results, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
-GAMES = {  # dataset -> algorithm -> mean of the final return, its spread over seeds, return before training
-    "xor_c": {"inspo": (1.0, 0.0, -0.4), "bc": (-0.05, 0.06, -0.4)},
-    "mne_imbalanced": {"inspo": (20.0, 0.0, -8.0), "bc": (2.6, 0.7, -8.0)},
-    "bridge_mixed": {"inspo": (-1.26, 0.02, -17.7), "bc": (-9.4, 1.3, -17.7)},
+GAMES = {  # dataset -> algorithm or variant -> mean of the final return, its spread over seeds, return before training
+    "xor_c": {"inspo": (1.0, 0.0, -0.4), "bc": (-0.05, 0.06, -0.4), "inspo_product": (0.2, 0.3, -0.4)},
+    "mne_imbalanced": {"inspo": (20.0, 0.0, -8.0), "bc": (2.6, 0.7, -8.0), "inspo_product": (12.0, 3.0, -8.0)},
+    "bridge_mixed": {"inspo": (-1.26, 0.02, -17.7), "bc": (-9.4, 1.3, -17.7), "inspo_product": (-1.5, 0.1, -17.7)},
 }
 STEPS = (10, 20, 30, 40, 50, 60)
 
@@ -34,17 +35,18 @@ class Tree:
         overrides = {f"experiment.{key}": value for key, value in {**self.experiment, **experiment}.items()}
         return load_params(ROOT / "params.yaml", [json.dumps({**overrides, "report.bootstrap": 500})])
 
-    def add(self, dataset: str, algorithm: str, seed: int, variant: str = "default", episodes: int = 100) -> Path:
-        """Write one seed's two folders; return the evaluation's."""
-        final, spread, start = GAMES[dataset][algorithm]
-        rng = np.random.default_rng([list(GAMES).index(dataset), len(algorithm), seed])
+    def add(self, dataset: str, name: str, seed: int, episodes: int = 100, **record: str) -> Path:
+        """Write one seed's two folders, ``record`` into their ``run.json``; return the evaluation's."""
+        final, spread, start = GAMES[dataset][name]
+        rng = np.random.default_rng([list(GAMES).index(dataset), len(name), seed])
         ended = final + spread * rng.normal()
         best = {"xor_c": 1.0, "mne_imbalanced": 20.0, "bridge_mixed": -1.23545}[dataset]
         ended = min(ended, best)
-        run = {"dataset": dataset, "algorithm": algorithm, "variant": variant, "seed": seed}
-        training = self.trainings / dataset / algorithm / f"seed_{seed}"
+        learner = learner_of(name, load_params(ROOT / "params.yaml"))
+        run = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant, "seed": seed, **record}
+        training = self.trainings / dataset / name / f"seed_{seed}"
         training.mkdir(parents=True, exist_ok=True)
-        write_json(training / "run.json", {**run, "stage": "train", "fingerprint": f"{dataset}-{algorithm}-{seed}", "config": {}})
+        write_json(training / "run.json", {**run, "stage": "train", "fingerprint": f"{dataset}-{name}-{seed}", "config": {}})
         with open(training / "metrics.jsonl", "w") as file:
             for step in range(1, STEPS[-1] + 1):
                 line = {"step": step, "critic_loss": float(np.exp(-step / 20))}
@@ -52,12 +54,13 @@ class Tree:
                     value = ended + (start - ended) * np.exp(-step / 12) * (1 + 0.2 * rng.normal())
                     line |= {f"evaluation/{name}": number for name, number in _numbers(min(value, best), best).items()}
                 file.write(json.dumps(line) + "\n")
-        evaluation = self.evaluations / dataset / algorithm / f"seed_{seed}"
+        evaluation = self.evaluations / dataset / name / f"seed_{seed}"
         evaluation.mkdir(parents=True, exist_ok=True)
         lengths = {"length_greedy": 8.0, "length_sampled": 8.5}
         write_json(evaluation / "metrics.json", {**_numbers(ended, best), **lengths})
-        lineage = {"stage": "evaluate", "fingerprint": "e" * 16, "train_fingerprint": f"{dataset}-{algorithm}-{seed}"}
-        write_json(evaluation / "run.json", {**run, **lineage, "config": {"episodes": episodes, "seed": 1000003}})
+        lineage = {"stage": "evaluate", "fingerprint": "e" * 16, "train_fingerprint": f"{dataset}-{name}-{seed}"}
+        lineage["env"] = dataset.partition("_")[0]
+        write_json(evaluation / "run.json", {**lineage, **run, "config": {"episodes": episodes, "seed": 1000003}})
         return evaluation
 
 
@@ -81,3 +84,10 @@ def make_tree():
 def tree(tmp_path: Path) -> Tree:
     """Three datasets, two algorithms, five seeds."""
     return Tree(tmp_path, list(GAMES), ["inspo", "bc"], [0, 1, 2, 3, 4])
+
+
+@pytest.fixture
+def ablation(tmp_path: Path) -> Results:
+    """Three datasets, InSPO and a variant of it, five seeds."""
+    tree = Tree(tmp_path / "ablation", list(GAMES), ["inspo", "inspo_product"], [0, 1, 2, 3, 4])
+    return read_results(tree.evaluations, tree.trainings, tree.params())

@@ -15,19 +15,13 @@ import pytest
 from inspo_core.report import read_results, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = [
-    "curves.csv",
-    "figures/curves_greedy.png",
-    "figures/curves_greedy.svg",
-    "figures/curves_sampled.png",
-    "figures/curves_sampled.svg",
-    "figures/returns.png",
-    "figures/returns.svg",
-    "metrics.json",
-    "results.csv",
-    "summary.csv",
-    "table.md",
-]
+FIGURES = ["curves_greedy", "curves_sampled", "improvement", "profiles", "returns", "scores"]
+TABLES = ["curves", "differences", "improvement", "profiles", "references", "results", "summary"]
+FILES = sorted(
+    [f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")]
+    + [f"{name}.csv" for name in TABLES]
+    + ["marl_eval.json", "metrics.json", "table.md"]
+)
 
 
 def report(tree, **environment: str) -> subprocess.CompletedProcess:

@@ -48,6 +48,7 @@ def test_the_best_over_training_is_not_the_result(tree):
 def test_stale_folders_are_ignored(tree):
     before = read(tree).summary()
     tree.add("xor_c", "bc", seed=9, variant="old", episodes=7)
+    tree.add("xor_c", "inspo_product", seed=0)
     shutil.copytree(tree.evaluations / "xor_c", tree.evaluations / "xor_z")
     shutil.copytree(tree.evaluations / "xor_c" / "bc", tree.evaluations / "xor_c" / "iql")
     assert read(tree).summary() == before
@@ -68,11 +69,42 @@ def test_the_evaluation_of_an_earlier_training_is_refused(tree):
         read(tree)
 
 
-@pytest.mark.parametrize(("change", "what"), [({"variant": "product"}, "variant"), ({"episodes": 50}, "evaluate parameters")])
+@pytest.mark.parametrize(("change", "what"), [({"env": "bridge_partial"}, "games"), ({"episodes": 50}, "evaluate parameters")])
 def test_runs_that_do_not_belong_together_are_refused(tree, change, what):
     tree.add("bridge_mixed", "inspo", seed=2, **change)
     with pytest.raises(InspoError, match=f"bridge_mixed/inspo/seed_.* different {what}"):
         read(tree)
+
+
+@pytest.mark.parametrize("change", [{"variant": "inspo_product"}, {"algorithm": "bc"}])
+def test_runs_of_another_algorithm_or_variant_are_refused(tree, change):
+    tree.add("bridge_mixed", "inspo", seed=2, **change)
+    with pytest.raises(InspoError, match=r"bridge_mixed/inspo/seed_2/run.json says .* is expected; run the train and evaluate"):
+        read(tree)
+
+
+def test_a_variant_is_read_from_its_own_folder(tree):
+    for seed in range(5):
+        tree.add("xor_c", "inspo_product", seed)
+    results = read(tree, datasets=["xor_c"], algorithms=["inspo_product", "inspo"])
+    assert [(cell.algorithm, cell.variant, cell.name) for cell in results.cells] == [
+        ("inspo", "inspo_product", "inspo_product"),
+        ("inspo", "default", "inspo"),
+    ]
+    assert results.column("inspo_product", "return_greedy")[0].max() < 1 == results.column("inspo", "return_greedy")[0].min()
+
+
+def test_scores_lie_between_random_play_and_the_best_return(tree):
+    results = read(tree)
+    for dataset, best in [("xor_c", 1.0), ("mne_imbalanced", 20.0), ("bridge_mixed", -1.23545)]:
+        reference = results.reference(dataset)
+        assert reference.best == pytest.approx(best, abs=1e-5)
+        for cell in (results.cell(dataset, name) for name in results.names):
+            expected = (cell.values["return_sampled"] - reference.random) / (best - reference.random)
+            np.testing.assert_allclose(cell.values["score_sampled"], expected, atol=1e-5)
+    assert results.reference("xor_c").random == pytest.approx(0.0, abs=0.02)  # mean of the payoffs
+    assert results.reference("mne_imbalanced").random == pytest.approx((5 + 10 + 20 - 6 * 20) / 9, abs=0.2)
+    assert results.reference("bridge_mixed").random == pytest.approx(-17.6, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +143,7 @@ def test_pooling_over_datasets(tree):
     results = read(tree)
     pooled = [row for row in results.summary() if row.dataset == "all"]
     assert {(row.algorithm, row.metric) for row in pooled} == {
-        (algorithm, f"success_{mode}") for algorithm in ("inspo", "bc") for mode in ("greedy", "sampled")
+        (algorithm, f"{what}_{mode}") for algorithm in ("inspo", "bc") for what in ("success", "score") for mode in ("greedy", "sampled")
     }
     bc = np.concatenate([cell.values["success_greedy"] for cell in results.cells if cell.algorithm == "bc"])
     found = next(row.estimate for row in pooled if (row.algorithm, row.metric) == ("bc", "success_greedy"))

@@ -11,6 +11,8 @@ import pytest
 from dvc_render.vega import VegaRenderer
 
 from inspo_core.report import print_table, read_results
+from inspo_core.report.comparisons import compare
+from inspo_core.report.results import METRICS
 from inspo_core.report.tables import markdown, with_interval, with_spread, write_tables
 from inspo_core.statistics import Estimate
 
@@ -26,7 +28,7 @@ def results(tree):
 def tables(results, tmp_path):
     directory = tmp_path / "tables"
     directory.mkdir()
-    write_tables(results, results.summary(), directory)
+    write_tables(results, results.summary(), compare(results), directory)
     return directory
 
 
@@ -45,8 +47,9 @@ def test_results_csv(results, tables):
     assert keys == sorted(keys)
     values = {(key[0], key[1], key[3], key[4]): float(row["value"]) for key, row in zip(keys, rows)}
     for cell in results.cells:
-        for metric, expected in cell.values.items():
-            assert [values[cell.dataset, cell.algorithm, seed, metric] for seed in results.seeds] == expected.tolist()  # bit for bit
+        for metric in METRICS:
+            found = [values[cell.dataset, cell.algorithm, seed, metric] for seed in results.seeds]
+            assert found == cell.values[metric].tolist()  # bit for bit
 
 
 def test_summary_csv_follows_from_results_csv(tables):
@@ -56,8 +59,15 @@ def test_summary_csv_follows_from_results_csv(tables):
     rows = rows_of(tables / "summary.csv")
     assert list(rows[0]) == ["dataset", "algorithm", "variant", "metric", "seeds", "mean", "std", "iqm", "low", "high"]
     single = {(r["dataset"], r["algorithm"], r["variant"], r["metric"]): r for r in rows if r["dataset"] != "all"}
-    assert single.keys() == values.keys()
-    for key, row in single.items():
+    assert single.keys() >= values.keys() and {key[3] for key in single.keys() - values.keys()} == {"score_greedy", "score_sampled"}
+    references = {row["dataset"]: row for row in rows_of(tables / "references.csv")}
+    for (dataset, algorithm, variant, metric), row in single.items():
+        if metric.startswith("score"):
+            random, best = (float(references[dataset][name]) for name in ("random", "best"))
+            returns = single[dataset, algorithm, variant, metric.replace("score", "return")]
+            assert float(row["iqm"]) == pytest.approx((float(returns["iqm"]) - random) / (best - random))
+    for key in values:
+        row = single[key]
         assert float(row["mean"]) == pytest.approx(np.mean(values[key]))
         assert float(row["std"]) == pytest.approx(np.std(values[key], ddof=1))
         assert float(row["iqm"]) == pytest.approx(np.mean(sorted(values[key])[1:4]))
@@ -67,7 +77,7 @@ def test_summary_csv_follows_from_results_csv(tables):
 
 def test_curves_csv_and_metrics_json(results, tables):
     rows = rows_of(tables / "curves.csv")
-    assert list(rows[0])[:4] == ["dataset", "algorithm", "seed", "step"]
+    assert list(rows[0])[:5] == ["dataset", "algorithm", "variant", "seed", "step"]
     assert len(rows) == 3 * 2 * 5 * 6
     for cell in results.cells:
         for seed, curve in zip(results.seeds, cell.curves):
@@ -87,24 +97,30 @@ def test_dvc_draws_the_curves_with_the_projects_template(tables):
     drawn = renderer.get_filled_template()
     assert drawn["data"]["values"] == points
     fields = set(re.findall(r'"field": "([^"]+)"', json.dumps(drawn["facet"]) + json.dumps(drawn["spec"])))
-    assert fields == {"dataset", "algorithm", "seed", "step", "return_sampled", "rev"} <= set(points[0])
+    assert fields == {"dataset", "name", "seed", "step", "return_sampled", "rev"}
+    (named,) = drawn["transform"]
+    read = set(re.findall(r"datum\.(\w+)", named["calculate"]))
+    assert named["as"] == "name" and read == {"algorithm", "variant"}
+    assert (fields - {"name"}) | read <= set(points[0])
 
 
 def test_markdown_says_what_it_is_and_every_line_has_every_column(results):
-    text = markdown(results, results.summary())
+    text = markdown(results, results.summary(), compare(results))
     assert "last policy" in text and "5 seeds (0, 1, 2, 3, 4), 100 episodes" in text
     assert "[95 % bootstrap interval, 500 resamples over seeds]" in text
-    assert "| mne_imbalanced | 20.000 [20.000, 20.000]<br>20.000 ± 0.000 |" in text
+    assert "| mne_imbalanced | 20.000<br>[20.000, 20.000]<br>20.000 ± 0.000 |" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * (2 + 3) + 2 * (2 + 4)  # two tables of returns, two of success rates with the pooled line
+    assert len(lines) == 2 * (2 + 3) + 4 * (2 + 4) + 3  # of returns; of success rates and scores with the pooled line; of improvement
     assert {line.count("|") for line in lines} == {4}
+    assert "## Probability that a run of inspo is better, over 3 datasets" in text and "variant minus algorithm" not in text
 
 
-def test_variant_is_named(tree, make_tree):
-    for seed in range(5):
-        tree.add("xor_c", "inspo", seed, variant="product")
-    results = read_results(tree.evaluations, tree.trainings, tree.params(datasets=["xor_c"]))
-    assert "| Dataset | inspo (product) | bc |" in markdown(results, results.summary())
+def test_variants_have_columns_of_their_own_and_a_table_of_what_they_change(ablation):
+    text = markdown(ablation, ablation.summary(), compare(ablation))
+    assert "| Dataset | inspo | inspo_product |" in text
+    table = text.partition("## Score, greedy: variant minus algorithm, seed by seed\n\n")[2].splitlines()
+    assert table[0] == "| Variant | xor_c | mne_imbalanced | bridge_mixed | all, pooled |"
+    assert table[2].startswith("| inspo_product | -")
 
 
 def test_numbers():

@@ -1,0 +1,99 @@
+"""Algorithms against one another: probability of improvement, performance profiles, and what each variant changes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspo_core.report.results import POOLED, SCORES, Results
+from inspo_core.statistics import Estimate, Improvement, improvement, profile
+
+RETURNS = ("return_greedy", "return_sampled")
+THRESHOLDS = np.linspace(0.0, 1.0, 101)  # scores: from random play to the best return
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How probably a run of ``name`` is better than one of ``other``, on a dataset or over all of them."""
+
+    dataset: str
+    metric: str
+    name: str
+    other: str
+    result: Improvement
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A variant's score minus that of its algorithm, seed by seed."""
+
+    dataset: str
+    algorithm: str
+    variant: str
+    metric: str
+    values: np.ndarray  # (S,); of all datasets (D * S,)
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All that an experiment's results say of its algorithms against one another."""
+
+    improvements: list[Comparison]
+    profiles: dict[tuple[str, str], np.ndarray]  # (metric, name) -> share of runs above each of THRESHOLDS and its interval, (3, T)
+    differences: list[Difference]
+
+    @property
+    def overall(self) -> list[Comparison]:
+        """The improvements over all datasets, or on the only one."""
+        return [c for c in self.improvements if c.dataset == POOLED] or self.improvements
+
+
+def compare(results: Results) -> Comparisons:
+    """Every comparison that the experiment has data for."""
+    return Comparisons(improvements(results), profiles(results), differences(results))
+
+
+def improvements(results: Results) -> list[Comparison]:
+    """The first algorithm of the experiment against each other one, on every dataset and, with more than one, over all."""
+    first, *others = results.names
+    found = []
+    for metric in RETURNS:
+        for other in others:
+            ours, theirs = results.column(first, metric), results.column(other, metric)
+            tasks = [(dataset, [x], [y]) for dataset, x, y in zip(results.datasets, ours, theirs)]
+            if len(tasks) > 1:
+                tasks.append((POOLED, ours, theirs))
+            for dataset, xs, ys in tasks:
+                found.append(Comparison(dataset, metric, first, other, improvement(xs, ys, results.confidence, results.resamples)))
+    return found
+
+
+def profiles(results: Results) -> dict[tuple[str, str], np.ndarray]:
+    """The performance profile of every algorithm and score, over all datasets."""
+    return {
+        (metric, name): profile(results.column(name, metric), THRESHOLDS, results.confidence, results.resamples)
+        for metric in SCORES
+        for name in results.names
+    }
+
+
+def differences(results: Results) -> list[Difference]:
+    """Every variant against its algorithm, where the experiment has both: on every dataset and, with more than one, over all.
+
+    A seed has the same behavior models and evaluation episodes in both, so the runs are compared in pairs.
+    """
+    found = []
+    for metric in SCORES:
+        for name in results.names:
+            cell = results.cell(results.datasets[0], name)
+            if name == cell.algorithm or cell.algorithm not in results.names:
+                continue
+            columns = zip(results.column(name, metric), results.column(cell.algorithm, metric))
+            changes = [ours - default for ours, default in columns]
+            tasks = [(dataset, [change]) for dataset, change in zip(results.datasets, changes)]
+            if len(tasks) > 1:
+                tasks.append((POOLED, changes))
+            for dataset, strata in tasks:
+                estimate = results.estimate(*strata)
+                found.append(Difference(dataset, cell.algorithm, name, metric, np.concatenate(strata), estimate))
+    return found
