@@ -1,0 +1,1 @@
+"""InSPO without networks: small games as arrays, solved exactly (docs/exact.md)."""
