@@ -155,3 +155,27 @@ def test_solve_begins_at_the_clones_and_stops_when_nothing_moves():
     assert first.before == pytest.approx(evaluate(game, behavior, clones, 1.0, 0.0).objective, abs=1e-4)
     assert len(solution.history) < 10 and solution.history[-1].change < 1e-9
     assert solution.residual < 1e-9
+
+
+def test_who_goes_first_decides_between_equals():
+    """From even policies the first agent answers A to a half, and the second one B."""
+    game, mu = matrix_game("xor", XOR), np.full((1, 4), 0.25)
+    even = np.full((1, 2, 2), 0.5)
+    first = {
+        order: {int(solve(game, Behavior(mu, mu), Settings(1, 0.01, order=order), even, seed).policies[0, :, 0].argmax()) for seed in range(10)}
+        for order in ("fixed", "random")
+    }
+    assert first == {"fixed": {0}, "random": {0, 1}}
+
+
+def test_entropy_outside_the_value_counts_in_the_update_only():
+    """In a game of one step the policies are the same, and J lacks beta times the entropy."""
+    game = make_game("mne")
+    behavior = behavior_of(game, SETS["mne_balanced"]())
+    inside, outside = (
+        solve(game, behavior, Settings(5, 1.0, beta=5.0, beta_schedule="constant", entropy_in_value=value)) for value in (True, False)
+    )
+    assert np.array_equal(inside.policies, outside.policies)
+    last = inside.history[-1].after
+    assert outside.history[-1].after.objective == pytest.approx(last.objective - 5.0 * last.entropy)
+    assert last.entropy > 0.01
