@@ -161,10 +161,11 @@ def test_who_goes_first_decides_between_equals():
     """From even policies the first agent answers A to a half, and the second one B."""
     game, mu = matrix_game("xor", XOR), np.full((1, 4), 0.25)
     even = np.full((1, 2, 2), 0.5)
-    first = {
-        order: {int(solve(game, Behavior(mu, mu), Settings(1, 0.01, order=order), even, seed).policies[0, :, 0].argmax()) for seed in range(10)}
-        for order in ("fixed", "random")
-    }
+    first = {}
+    for order in ("fixed", "random"):
+        settings = Settings(1, 0.01, order=order)
+        ends = [solve(game, Behavior(mu, mu), settings, even, seed).policies for seed in range(10)]
+        first[order] = {int(policies[0, :, 0].argmax()) for policies in ends}  # the one that plays A
     assert first == {"fixed": {0}, "random": {0, 1}}
 
 
