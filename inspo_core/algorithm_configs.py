@@ -29,6 +29,7 @@ class LearnerConfig(Section):
     """What every algorithm reads: the networks, and how they are trained."""
 
     hidden: list[int] = Field(min_length=1)
+    memory: int = NonNegative
     learning_rate: float = Positive
     batch_size: int = Positive
 
@@ -72,8 +73,33 @@ class InSPOConfig(BCConfig, ValueConfig):
     support_threshold: float = Field(ge=0, lt=1)
 
 
-class TrainConfig(LoopConfig, InSPOConfig):
+class OMIGAConfig(ValueConfig):
+    """OMIGA (docs/omiga.md)."""
+
+    omiga_alpha: float = Positive
+    weight_clip: float = Positive
+
+
+class CQLConfig(ValueConfig):
+    """Independent conservative Q-learning (docs/cql.md)."""
+
+    cql_alpha: float = NonNegative
+
+
+class OMARConfig(CQLConfig):
+    """OMAR (docs/omar.md): conservative critics as those of CQL, and actors."""
+
+    omar_tau: float = Probability
+
+
+class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, OMARConfig):
     """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
 
 
-ALGORITHM_CONFIGS: dict[str, type[Section]] = {"inspo": InSPOConfig, "bc": BCConfig}
+ALGORITHM_CONFIGS: dict[str, type[Section]] = {
+    "inspo": InSPOConfig,
+    "bc": BCConfig,
+    "omiga": OMIGAConfig,
+    "cql": CQLConfig,
+    "omar": OMARConfig,
+}

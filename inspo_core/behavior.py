@@ -60,7 +60,7 @@ class BehaviorEstimation:
     def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str):
         self._data, self._split, self._config = data, split, config
         self._streams = Streams(seed, ["initial", "batches", "orders"], device)
-        self.models = BehaviorModels.create(data, config.hidden, self._streams["initial"])
+        self.models = BehaviorModels.create(data, config.hidden, config.memory, self._streams["initial"])
         self._networks = {"local": self.models.local, "joint": self.models.joint.network}
         self._optimizers = {name: RowOptimizers(network, config.learning_rate) for name, network in self._networks.items()}
         self._best = dict.fromkeys(self._networks, -math.inf)
@@ -73,11 +73,10 @@ class BehaviorEstimation:
             for optimizer in self._optimizers.values():
                 optimizer.learning_rate = self._config.learning_rate * (1 - self._steps / self._config.steps)
             self._steps += 1
-            shape = (self._data.n_agents, self._config.batch_size)
-            draw = torch.randint(len(self._split.train), shape, generator=self._streams["batches"], device=self._data.rows.device)
+            draw = torch.randint(len(self._split.train), (self._config.batch_size,), generator=self._streams["batches"], device=self._data.rows.device)
             batch = self._split.train[draw]
             self._optimizers["local"].step(cloning_loss(self.models.local, self._data, batch))
-            self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch[0], self._streams["orders"]))
+            self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch, self._streams["orders"]))
         held_out = self.log_likelihoods(self._split.held_out)
         for name, values in held_out.items():
             mean, error = values.mean().item(), values.std(correction=0).item() / math.sqrt(len(values))
@@ -142,7 +141,7 @@ def estimate_behavior(
     tensors = {"local": estimation.models.local.parameters, "joint": estimation.models.joint.network.parameters}
     with atomic_directory(out) as aside:
         (aside / "behavior.safetensors").write_bytes(save({name: tensor.detach().cpu() for name, tensor in tensors.items()}))
-        write_json(aside / "behavior.json", {"hidden": config.hidden})
+        write_json(aside / "behavior.json", {"hidden": config.hidden, "memory": config.memory})
         (aside / METRICS).write_bytes((work / METRICS).read_bytes())
         write_json(aside / "metrics.json", metrics)
         write_json(aside / "run.json", record)
@@ -155,9 +154,9 @@ def load_behavior(directory: Path, data: Transitions) -> BehaviorModels:
     """
     device = str(data.states.device)
     try:
-        hidden = json.loads((directory / "behavior.json").read_text())["hidden"]
+        shape = json.loads((directory / "behavior.json").read_text())
         tensors = load_file(directory / "behavior.safetensors", device=device)
-        models = BehaviorModels.create(data, hidden, torch.Generator(device))
+        models = BehaviorModels.create(data, shape["hidden"], shape["memory"], torch.Generator(device))
         models.local.parameters.copy_(tensors["local"])
         models.joint.network.parameters.copy_(tensors["joint"])
     except Exception as error:  # safetensors raises its own kinds for damaged files, torch its own for other sizes

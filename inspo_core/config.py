@@ -43,6 +43,7 @@ class IngestConfig(Section):
 
 class BehaviorConfig(Section):
     hidden: list[int] = Field(min_length=1)
+    memory: int = NonNegative
     learning_rate: float = Positive
     batch_size: int = Positive
     steps: int = Positive

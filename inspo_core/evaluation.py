@@ -60,7 +60,7 @@ def evaluate_seed(
 
     Raises InspoError: no readable policy, or the policy of another dataset, algorithm, variant or seed.
     """
-    from inspo_core.algorithms.networks import Policy  # torch takes a second to import; summarise() needs none of it
+    from inspo_core.algorithms.policy import Policy  # torch takes a second to import; summarise() needs none of it
 
     lineage = {"dataset": dataset, "algorithm": algorithm, "variant": variant, "seed": seed}
     trained = _trained(policy_dir)

@@ -31,6 +31,8 @@ STAGE_CODE: dict[str, list[str]] = {
     ],
     "evaluate": [
         "inspo_core/algorithms/networks.py",
+        "inspo_core/algorithms/policy.py",
+        "inspo_core/algorithms/recurrent.py",
         "inspo_core/envs",
         "inspo_core/evaluation.py",
         "inspo_core/rng.py",

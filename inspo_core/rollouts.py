@@ -9,7 +9,7 @@ from inspo_core.envs import Env
 from inspo_core.rng import numpy_stream
 
 if TYPE_CHECKING:
-    from inspo_core.algorithms.networks import Policy
+    from inspo_core.algorithms.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ def rollout(env: Env, policy: "Policy", episodes: int, seed: int, greedy: bool) 
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     done = np.zeros(episodes, dtype=bool)
     success = np.zeros(episodes, dtype=bool)
-    device = policy.network.parameters.device
+    device, memory = policy.network.parameters.device, policy.network.memory
+    seen = []
     while not done.all():
-        log_probs = policy.log_probs(
-            torch.as_tensor(observation.observations, device=device), torch.as_tensor(observation.available_actions, device=device)
-        )
+        seen = [*seen, observation.observations][-max(1, memory) :]
+        observations = torch.as_tensor(np.stack(seen, 1) if memory else seen[0], device=device)
+        log_probs = policy.log_probs(observations, torch.as_tensor(observation.available_actions, device=device))
         step = env.step(choose_actions(log_probs.cpu().numpy(), observation.available_actions, generator))
         returns += step.rewards
         lengths += ~done

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_core.algorithms.networks import Policy, StackedMLP, Standardizer
+from inspo_core.algorithms.networks import StackedMLP, Standardizer
+from inspo_core.algorithms.policy import Policy
 from inspo_core.config import EvaluateConfig, ReportConfig
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import METRICS, evaluate_seed, evaluation_fingerprint, summarise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inspo_core.algorithms.behavior_models import BehaviorModels
-from inspo_core.algorithms.networks import Policy
+from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.transitions import Transitions
 
 

@@ -14,7 +14,7 @@ from inspo_core.algorithms.networks import masked_log_softmax
 class BC(BatchLearner):
     def __init__(self, setup: Setup, config: BCConfig):
         super().__init__(setup, config, steps=config.policy_steps)
-        self._network = self.network("policy", self.data.n_agents, self.data.observations.shape[2], self.data.n_actions)
+        self._network = self.policy_network()
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         log_probs = masked_log_softmax(self._network(batch.observations), batch.available).gather(2, batch.actions)  # (N, B, 1)

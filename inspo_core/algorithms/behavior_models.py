@@ -9,8 +9,12 @@ Shapes: N agents, B batch, A actions, O observation, S state.
 import torch
 from torch import Tensor
 
-from inspo_core.algorithms.networks import Policy, RowOptimizers, StackedMLP, masked_log_softmax
+from inspo_core.algorithms.networks import StackedMLP, StackedNetworks, masked_log_softmax
+from inspo_core.algorithms.policy import Policy
+from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.transitions import Transitions
+
+ROWS_AT_ONCE = 16384
 
 
 class JointModel:
@@ -51,22 +55,21 @@ class JointModel:
         return self.conditional(states, actions, known_mask.expand(-1, len(states)), asked, available)
 
 
-def cloning_loss(network: StackedMLP, data: Transitions, batch: Tensor) -> Tensor:
-    """-log pi^i(a^i|o^i), summed over agents, mean over the batch; batch (N, B) transition numbers, one row an agent."""
+def cloning_loss(network: StackedNetworks, data: Transitions, batch: Tensor) -> Tensor:
+    """-log pi^i(a^i|o^i), summed over agents, mean over the batch of transition numbers (B,)."""
     log_probs = _local_log_probs(network, data, data.rows[batch])
-    return -log_probs.gather(2, data.actions.gather(1, batch).unsqueeze(2)).mean(dim=(1, 2)).sum()
+    return -log_probs.gather(2, data.actions[:, batch].unsqueeze(2)).mean(dim=(1, 2)).sum()
 
 
-def local_log_probs(network: StackedMLP, data: Transitions) -> Tensor:
+@torch.no_grad()
+def local_log_probs(network: StackedNetworks, data: Transitions) -> Tensor:
     """log mu^i(.|o^i) at every row of the data: (N, R, A)."""
-    rows = torch.arange(data.observations.shape[1], device=data.rows.device).expand(data.n_agents, -1)
-    with torch.no_grad():
-        return _local_log_probs(network, data, rows)
+    rows = torch.arange(data.observations.shape[1], device=data.rows.device)
+    return torch.cat([_local_log_probs(network, data, part) for part in rows.split(ROWS_AT_ONCE)], 1)
 
 
-def _local_log_probs(network: StackedMLP, data: Transitions, rows: Tensor) -> Tensor:
-    agents = torch.arange(data.n_agents, device=rows.device).unsqueeze(1)
-    return masked_log_softmax(network(data.observations[agents, rows]), data.available[agents, rows])
+def _local_log_probs(network: StackedNetworks, data: Transitions, rows: Tensor) -> Tensor:
+    return masked_log_softmax(network(data.inputs(rows, network.memory)), data.available[:, rows])
 
 
 def joint_loss(model: JointModel, data: Transitions, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -107,18 +110,15 @@ def _data_log_prob(model: JointModel, data: Transitions, batch: Tensor, known: T
 class BehaviorModels:
     """Both estimates of mu, trained side by side."""
 
-    def __init__(self, local: StackedMLP, joint: JointModel, data: Transitions):
+    def __init__(self, local: StackedNetworks, joint: JointModel, data: Transitions):
         self.local, self.joint = local, joint
         self._data = data
 
     @classmethod
-    def create(cls, data: Transitions, hidden: list[int], generator: torch.Generator) -> "BehaviorModels":
+    def create(cls, data: Transitions, hidden: list[int], memory: int, generator: torch.Generator) -> "BehaviorModels":
         sizes = [data.observations.shape[2], *hidden, data.n_actions]
-        local = StackedMLP(data.n_agents, sizes, generator, str(data.states.device))
+        local = stacked(data.n_agents, sizes, memory, generator, str(data.states.device))
         return cls(local, JointModel.create(data, hidden, generator), data)
-
-    def optimizers(self, learning_rate: float) -> tuple[RowOptimizers, RowOptimizers]:
-        return RowOptimizers(self.local, learning_rate), RowOptimizers(self.joint.network, learning_rate)
 
     def policy(self) -> Policy:
         """The local clones as an acting policy."""

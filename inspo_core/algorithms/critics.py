@@ -26,7 +26,7 @@ class Pool:
     rows: Tensor  # (P,) of the data
     states: Tensor  # (P, S)
     next_states: Tensor  # (P, S)
-    observations: Tensor  # (N, P, O)
+    observations: Tensor  # (N, P, O), with memory (N, P, L, O + 1)
     actions: Tensor  # (N, P)
     rewards: Tensor  # (P,) scaled
     continues: Tensor  # (P,)

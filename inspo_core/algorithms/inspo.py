@@ -23,7 +23,9 @@ from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures
 from inspo_core.algorithms.learner import reward_scale_of
 from inspo_core.algorithms.mu import JointMu, ProductMu
-from inspo_core.algorithms.networks import IMPOSSIBLE, Policy, RowOptimizers, StackedMLP, masked_log_softmax
+from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, masked_log_softmax
+from inspo_core.algorithms.policy import Policy
+from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.streams import Streams
 
 # Size of the dual step on log alpha, a sweep, per nat of distance from the target KL, and where alpha stays.
@@ -40,7 +42,7 @@ class InSPO:
         self._anneal_sweeps = config.anneal_fraction * setup.iterations
         self._streams = Streams(setup.seed, ["initial", "pool", "batches", "order", "teammates"], setup.device)
         sizes = [data.observations.shape[2], *config.hidden, data.n_actions]
-        self._network = StackedMLP(data.n_agents, sizes, self._streams["initial"], setup.device)
+        self._network = stacked(data.n_agents, sizes, config.memory, self._streams["initial"], setup.device)
         self._optimizers = RowOptimizers(self._network, config.learning_rate)
         models = setup.behavior()
         if config.behavior == "joint":
@@ -112,7 +114,7 @@ class InSPO:
         drawn = torch.randperm(len(data), generator=self._streams["pool"], device=device)[:size]
         rows = data.rows[drawn]
         actions = data.actions[:, drawn]
-        next_log_pi = masked_log_softmax(self._network(data.observations[:, rows + 1]), mu.is_supported(mu.local[:, rows + 1]))
+        next_log_pi = masked_log_softmax(self._network(data.inputs(rows + 1, self._config.memory)), mu.is_supported(mu.local[:, rows + 1]))
         minus_entropy = (next_log_pi.exp() * next_log_pi).sum((0, 2))
         kl = minus_entropy - mu.chain(rows + 1, next_log_pi)[0]
         best = data.rewards.max().item() / self._reward_scale + temperatures.value_beta * data.n_agents * math.log(data.n_actions)
@@ -121,7 +123,7 @@ class InSPO:
             rows=rows,
             states=data.states[rows],
             next_states=data.states[rows + 1],
-            observations=data.observations[:, rows],
+            observations=data.inputs(rows, self._config.memory),
             actions=actions,
             rewards=data.rewards[drawn] / self._reward_scale,
             continues=data.continues[drawn],
@@ -161,10 +163,8 @@ class InSPO:
         clipped = weights.clamp(max=config.weight_clip)
         shape = (config.policy_steps, config.batch_size)
         drawn = torch.randint(weights.shape[-1], shape, generator=self._streams["batches"], device=weights.device)
-        which = slice(None) if agent is None else agent
-        axis = 1 if agent is None else 0
-        actions = pool.actions[which][..., drawn].unsqueeze(-1)
-        columns = (pool.observations[which][..., drawn, :], pool.available[which][..., drawn, :], actions, clipped[..., drawn])
+        axis, at = (1, (slice(None), drawn)) if agent is None else (0, (agent, drawn))
+        columns = (pool.observations[at], pool.available[at], pool.actions[at].unsqueeze(-1), clipped[..., drawn])
         losses = torch.zeros(config.policy_steps, device=weights.device)
         for step, (observations, available, actions, weight) in enumerate(zip(*(column.unbind(axis) for column in columns))):
             logits = self._network(observations) if agent is None else self._network.one(agent, observations)

@@ -5,23 +5,28 @@ Shapes: N agents, B batch, A actions, O observation, S state.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from inspo_core.algorithm_configs import LearnerConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.networks import Policy, RowOptimizers, StackedMLP
+from inspo_core.algorithms.networks import RowOptimizers, StackedMLP, StackedNetworks
+from inspo_core.algorithms.policy import Policy
+from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
+
+N = TypeVar("N", bound=StackedNetworks)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Transitions drawn uniformly, the same ones for all agents."""
 
-    observations: Tensor  # (N, B, O)
-    next_observations: Tensor  # (N, B, O)
+    observations: Tensor  # (N, B, O), with memory (N, B, L, O + 1), as the next ones
+    next_observations: Tensor
     states: Tensor  # (B, S)
     next_states: Tensor  # (B, S)
     available: Tensor  # (N, B, A) bool
@@ -42,29 +47,39 @@ class BatchLearner(ABC):
     def __init__(self, setup: Setup, config: LearnerConfig, steps: int, gamma: float = 1.0, reward_scale: str = "none"):
         self.data: Transitions = setup.data
         self.streams = Streams(setup.seed, ["initial", "batches", "noise"], setup.device)
-        self._config, self._steps = config, steps
-        self._networks: dict[str, StackedMLP] = {}
+        self._config, self._steps, self._device = config, steps, setup.device
+        self._networks: dict[str, StackedNetworks] = {}
         self._optimizers: dict[str, RowOptimizers] = {}
         self._rewards = self.data.rewards / reward_scale_of(self.data, reward_scale)
         self._discounts = gamma * self.data.continues
 
     def network(self, name: str, count: int, inputs: int, outputs: int) -> StackedMLP:
         """``count`` new networks with the configured hidden layers and an Adam each."""
-        network = StackedMLP(count, [inputs, *self._config.hidden, outputs], self.streams["initial"], str(self.data.rows.device))
+        return self._add(name, StackedMLP(count, [inputs, *self._config.hidden, outputs], self.streams["initial"], self._device))
+
+    def policy_network(self) -> StackedNetworks:
+        """The networks ``policy``: from every agent's observations, with memory if so configured, to a number an action."""
+        sizes = [self.data.observations.shape[2], *self._config.hidden, self.data.n_actions]
+        return self._add("policy", stacked(self.data.n_agents, sizes, self._config.memory, self.streams["initial"], self._device))
+
+    def _add(self, name: str, network: N) -> N:
         self._networks[name], self._optimizers[name] = network, RowOptimizers(network, self._config.learning_rate)
         return network
 
-    def target(self, name: str) -> StackedMLP:
+    def target(self, name: str) -> StackedNetworks:
         """A copy of the network ``name`` that follows it only by :meth:`follow`."""
         network = self._networks[name]
-        copy = StackedMLP(network.n, network.sizes, self.streams["initial"], str(self.data.rows.device))
+        copy = stacked(network.n, network.sizes, network.memory, self.streams["initial"], self._device)
         copy.parameters.copy_(network.parameters)
         self._networks[f"{name} target"] = copy
         return copy
 
-    def descend(self, **losses: Tensor) -> None:
-        """A gradient step for each named network on the sum of the losses, whose gradients flow into those networks only."""
-        RowOptimizers.step_together([self._optimizers[name] for name in losses], sum(losses.values()))
+    def descend(self, *shared: str, **losses: Tensor) -> None:
+        """A gradient step on the sum of the losses for each network that a loss is named after, and for the ``shared`` ones.
+
+        ``shared`` are further networks that the losses' gradients flow into. They flow into no others.
+        """
+        RowOptimizers.step_together([self._optimizers[name] for name in (*shared, *losses)], sum(losses.values()))
 
     def follow(self, name: str, rate: float) -> None:
         """Move the target of ``name`` towards it."""
@@ -87,8 +102,8 @@ class BatchLearner(ABC):
         drawn = torch.randint(len(data), (g, b), generator=self.streams["batches"], device=data.rows.device)
         rows = data.rows[drawn]
         columns = Batch(
-            observations=data.observations[:, rows].transpose(0, 1),
-            next_observations=data.observations[:, rows + 1].transpose(0, 1),
+            observations=data.inputs(rows, self._config.memory).transpose(0, 1),
+            next_observations=data.inputs(rows + 1, self._config.memory).transpose(0, 1),
             states=data.states[rows],
             next_states=data.states[rows + 1],
             available=data.available[:, rows].transpose(0, 1),

@@ -1,45 +1,41 @@
-"""Networks of all agents as one batched computation, and the policy that acts.
+"""Networks of all agents as one batched computation.
 
 Shapes: N agents, B batch, A actions, O observation size, P parameters of all networks together.
 """
 
-import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 from torch.optim.adam import adam
-
-from inspo_core.errors import InspoError
-from inspo_core.files import write_json
 
 # Log-probability given to unavailable actions: zero probability, yet finite, so that 0 * log 0 stays 0.
 IMPOSSIBLE = -1e9
 
 
-class StackedMLP:
-    """N perceptrons of one shape, evaluated together by one batched matrix product a layer.
+class StackedNetworks(ABC):
+    """N networks of one shape, evaluated together by one batched matrix product a layer.
 
     One network alone can be evaluated and trained too, as the sequential update needs. All parameters lie in the flat tensor
-    ``parameters``, all gradients in ``gradients``. The activation is a leaky ReLU: in a game with one constant observation all
-    ReLU units of a layer can die, and then only the last bias learns.
+    ``parameters``, all gradients in ``gradients``.
     """
 
-    def __init__(self, n: int, sizes: list[int], generator: torch.Generator, device: str):
-        """``sizes``: widths from input to output. Initial values are uniform in +-1/sqrt(fan in)."""
+    memory = 0  # steps of history that an input holds; 0: only the present, without that axis
+
+    def __init__(self, n: int, sizes: list[int], shapes: list[tuple[int, int]], generator: torch.Generator, device: str):
+        """``shapes``: of every weight (in, out), in order; each has a bias. Initial values are uniform in +-1/sqrt(in)."""
         self.n, self.sizes = n, sizes
-        self._shapes = [shape for i, o in pairwise(sizes) for shape in ((n, i, o), (n, 1, o))]
+        self._shapes = [shape for i, o in shapes for shape in ((n, i, o), (n, 1, o))]
         self.parameters = torch.empty(sum(math.prod(shape) for shape in self._shapes), device=device)  # (P,)
         self.gradients = torch.zeros_like(self.parameters)
         for index, block in enumerate(self._blocks(self.parameters)):
-            bound = 1 / math.sqrt(sizes[index // 2])
+            bound = 1 / math.sqrt(shapes[index // 2][0])
             block.uniform_(-bound, bound, generator=generator)
         self._all = self._leaves(slice(None))
         self.rows = [self._leaves(i) for i in range(n)]
@@ -56,27 +52,42 @@ class StackedMLP:
         return leaves
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(N, B, in) -> (N, B, out), every network on its own inputs."""
-        return _forward(self._all, inputs, torch.baddbmm)
+        """(N, B, in) -> (N, B, out), every network on its own inputs; with memory (N, B, L, in + 1), see ``recurrent.py``."""
+        return self._forward(self._all, inputs, torch.baddbmm)
 
     def one(self, agent: int, inputs: Tensor) -> Tensor:
-        """(B, in) -> (B, out) of one agent's network."""
-        return _forward(self.rows[agent], inputs, torch.addmm)
+        """The same of one agent's network, without the axis N."""
+        return self._forward(self.rows[agent], inputs, torch.addmm)
+
+    @staticmethod
+    @abstractmethod
+    def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
+        """``affine(bias, x, weight)`` is x @ weight + bias for all networks or for one."""
 
 
-def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
-    for layer in range(0, len(leaves), 2):
-        x = affine(leaves[layer + 1], x if layer == 0 else leaky_relu(x), leaves[layer])
-    return x
+class StackedMLP(StackedNetworks):
+    """Perceptrons. The activation is a leaky ReLU: in a game with one constant observation all ReLU units of a layer can die, and
+    then only the last bias learns.
+    """
+
+    def __init__(self, n: int, sizes: list[int], generator: torch.Generator, device: str):
+        """``sizes``: widths from input to output."""
+        super().__init__(n, sizes, list(pairwise(sizes)), generator, device)
+
+    @staticmethod
+    def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
+        for layer in range(0, len(leaves), 2):
+            x = affine(leaves[layer + 1], x if layer == 0 else leaky_relu(x), leaves[layer])
+        return x
 
 
 class RowOptimizers:
-    """One Adam for each network of a :class:`StackedMLP`, so that an agent can be trained while the others rest.
+    """One Adam for each network of a :class:`StackedNetworks`, so that an agent can be trained while the others rest.
 
     It calls PyTorch's functional Adam: the optimizer object's own bookkeeping takes as long as the arithmetic of small networks.
     """
 
-    def __init__(self, network: StackedMLP, learning_rate: float):
+    def __init__(self, network: StackedNetworks, learning_rate: float):
         self._gradients, self.learning_rate = network.gradients, learning_rate
         self._rows = [_AdamLists.of(row) for row in network.rows]
         self._all = _AdamLists(*([tensor for row in self._rows for tensor in lists(row)] for lists in _AdamLists.FIELDS))
@@ -155,46 +166,3 @@ class Standardizer:
 
     def __call__(self, values: Tensor) -> Tensor:
         return (values - self.mean) / self.scale
-
-
-class Policy:
-    """pi(a|o) = prod_i pi^i(a^i|o^i): every agent acts on its own observation.
-
-    The networks' outputs times ``sharpness`` are the logits; a large one makes a policy of action values greedy.
-    """
-
-    def __init__(self, network: StackedMLP, standardizer: Standardizer, sharpness: float = 1.0):
-        self.network, self.standardizer, self.sharpness = network, standardizer, sharpness
-
-    @torch.no_grad()
-    def log_probs(self, observations: Tensor, available: Tensor | None = None) -> Tensor:
-        """Log-probabilities of every agent's actions.
-
-        observations (B, N, O) as the game gives them; available (B, N, A) bool or None -> (B, N, A).
-        """
-        logits = self.network(self.standardizer(observations.transpose(0, 1)))
-        return masked_log_softmax(self.sharpness * logits.transpose(0, 1), available)
-
-    def save(self, directory: Path) -> None:
-        """Write ``policy.safetensors`` and ``policy.json`` (architecture) into ``directory``."""
-        write_json(directory / "policy.json", {"n_agents": self.network.n, "sizes": self.network.sizes, "sharpness": self.sharpness})
-        tensors = {
-            "parameters": self.network.parameters,
-            "mean": self.standardizer.mean,
-            "scale": self.standardizer.scale,
-        }
-        serialised = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        (directory / "policy.safetensors").write_bytes(serialised)
-
-    @classmethod
-    def load(cls, directory: Path, device: str = "cpu") -> "Policy":
-        """Read what :meth:`save` wrote; InspoError if it is missing or damaged."""
-        directory = Path(directory)
-        try:
-            architecture = json.loads((directory / "policy.json").read_text())
-            tensors = load_file(directory / "policy.safetensors", device=device)
-            network = StackedMLP(architecture["n_agents"], architecture["sizes"], torch.Generator(device), device)
-            network.parameters.copy_(tensors["parameters"])
-            return cls(network, Standardizer(tensors["mean"], tensors["scale"]), architecture["sharpness"])
-        except Exception as error:  # safetensors raises its own kinds for damaged files
-            raise InspoError(f"{directory} holds no readable policy ({error}); run the train stage again") from error

@@ -24,6 +24,7 @@ class Transitions:
     rewards: Tensor  # (T,)
     continues: Tensor  # (T,) 0 where the episode terminated; a truncated one goes on and is bootstrapped
     rows: Tensor  # (T,) int64
+    ages: Tensor  # (R,) int64, steps since the beginning of the episode
     observation_standardizer: Standardizer
 
     @classmethod
@@ -47,8 +48,21 @@ class Transitions:
             rewards=tensor(dataset.rewards),
             continues=1 - tensor(dataset.terminations),
             rows=tensor(dataset.rows, torch.int64),
+            ages=tensor(np.concatenate([np.arange(length + 1) for length in dataset.episode_lengths()]), torch.int64),
             observation_standardizer=standardizer,
         )
+
+    def inputs(self, rows: Tensor, memory: int) -> Tensor:
+        """What policy networks with ``memory`` take at ``rows`` (...): (N, ..., O), or the last L = ``memory`` steps of the episode.
+
+        Those are (N, ..., L, O + 1), oldest first; the last feature is 1, or 0 with all others before the episode's beginning.
+        """
+        if memory == 0:
+            return self.observations[:, rows]
+        ago = torch.arange(memory - 1, -1, -1, device=rows.device)
+        present = (ago <= self.ages[rows].unsqueeze(-1)).unsqueeze(-1)  # (..., L, 1)
+        seen = self.observations[:, (rows.unsqueeze(-1) - ago).clamp(min=0)] * present
+        return torch.cat([seen, present.to(seen).expand(*seen.shape[:-1], 1)], -1)
 
     @property
     def n_agents(self) -> int:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.behavior_models import BehaviorModels, JointModel
-from inspo_core.algorithms.networks import Policy
+from inspo_core.algorithms.networks import masked_log_softmax
+from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.behavior import BehaviorEstimation, Split
@@ -19,6 +21,7 @@ from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.config import BehaviorConfig, Params, algorithm_config, load_params
 from inspo_core.datasets import EpisodeDataset, validate
 from inspo_core.datasets.build import SETS
+from inspo_core.envs.one_step import permutation_payoffs
 
 ROOT = Path(__file__).parents[2]
 TINY = {"hidden": [8], "batch_size": 16, "critic_steps": 3, "policy_steps": 3, "refit_steps": 2, "pool_size": 64}
@@ -78,10 +81,8 @@ def matrix_data(payoff: np.ndarray, played: np.ndarray) -> EpisodeDataset:
 
 def permutation_payoff(n: int = 3) -> np.ndarray:
     """n agents, n actions: 1 if all actions differ, else 0."""
-    payoff = np.zeros((n,) * n)
-    for joint in itertools.permutations(range(n)):
-        payoff[joint] = 1
-    return payoff
+    shape = (n,) * n
+    return permutation_payoffs(np.array(list(np.ndindex(*shape)))).reshape(shape)
 
 
 def permutation_data(n: int = 3) -> EpisodeDataset:
@@ -109,6 +110,14 @@ def ragged_data(episodes: int = 1000) -> EpisodeDataset:
     available[context == 1, 2, 2] = False
     ends = np.arange(episodes) % 2 == 0
     return dataset_of(np.eye(2)[context], np.stack([first, second, third], 1), first - 0.5, lengths, ends, 3, available)
+
+
+def some_agents(*agents: int, episodes: int = 40) -> Transitions:
+    """Those agents of ``ragged_data`` only: masks that bind, and two contexts to tell apart."""
+    dataset, picked = ragged_data(episodes), list(agents)
+    observations, available = (getattr(dataset, name)[:, picked] for name in ("observations", "available_actions"))
+    chosen = replace(dataset, observations=observations, available_actions=available, actions=dataset.actions[:, picked])
+    return Transitions.from_dataset(chosen, "cpu")
 
 
 def sample_data(name: str) -> Transitions:
@@ -140,7 +149,7 @@ def estimated_sample(name: str) -> tuple[Transitions, BehaviorModels]:
 
 def random_models(data: Transitions, seed: int = 0, sharpness: float = 3.0) -> BehaviorModels:
     """Untrained models with uneven probabilities: as good as any for testing what is computed from them."""
-    models = BehaviorModels.create(data, [16], torch.Generator().manual_seed(seed))
+    models = BehaviorModels.create(data, [16], 0, torch.Generator().manual_seed(seed))
     for network in (models.local, models.joint.network):
         network.parameters.mul_(sharpness)
     return models
@@ -171,6 +180,11 @@ def conditional(model: JointModel, data: Transitions, row: int, actions: Tensor,
     mask[list(known)] = True
     at = torch.full((size,), row)
     return model.conditional(data.states[at], actions, mask, torch.full((size,), asked), data.available[asked, at])
+
+
+def uneven_policies(available: Tensor) -> Tensor:
+    """log pi (N, P, A), different everywhere, of the ``available`` actions."""
+    return masked_log_softmax(1.5 * torch.randn(available.shape, generator=torch.Generator().manual_seed(8)), available)
 
 
 def empirical_joint(data: Transitions, row: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from inspo_core.algorithms.networks import IMPOSSIBLE, Policy, RowOptimizers, StackedMLP, Standardizer, masked_log_softmax
+from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedMLP, Standardizer, masked_log_softmax
+from inspo_core.algorithms.policy import Policy
 from inspo_core.errors import InspoError
 
 N, SIZES = 3, [5, 7, 6, 4]

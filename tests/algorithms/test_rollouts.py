@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_core.algorithms.networks import Policy, StackedMLP, Standardizer
+from inspo_core.algorithms.networks import StackedMLP, Standardizer
+from inspo_core.algorithms.policy import Policy
 from inspo_core.envs import Observation, make_env
 from inspo_core.envs.base import Env, EnvSpec
 from inspo_core.envs.matrix import XOR

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from inspo_core.algorithms.networks import Policy
+from inspo_core.algorithms.policy import Policy
 from inspo_core.envs import make_env
 from tests.e2e.clone import ALGORITHMS, ALL, DATASET, SEEDS, SMALL, Clone, stages
 

@@ -20,7 +20,7 @@ from inspo_core.tracking import StageTracker
 from inspo_core.tracking.store import connect
 
 if TYPE_CHECKING:
-    from inspo_core.algorithms.networks import Policy
+    from inspo_core.algorithms.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 N, O, A = 2, 8, 5
@@ -87,7 +87,8 @@ def save_policy(folder: Path, seed: int = 0) -> "Policy":
     """A real policy with random weights; its actions depend on the observation."""
     import torch  # most processes of these tests do without it
 
-    from inspo_core.algorithms.networks import Policy, StackedMLP, Standardizer
+    from inspo_core.algorithms.networks import StackedMLP, Standardizer
+    from inspo_core.algorithms.policy import Policy
 
     generator = torch.Generator().manual_seed(seed)
     network = StackedMLP(N, [O, 16, A], generator, "cpu")
