@@ -16,7 +16,7 @@ import numpy as np
 from inspo_core.datasets.format import EpisodeDataset, write_dataset
 from inspo_core.datasets.record import concatenate, record
 from inspo_core.envs import Observation, bridge, make_env
-from inspo_core.envs.bridge_partial import views
+from inspo_core.envs.bridge_partial import places, views
 from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
 
@@ -105,20 +105,26 @@ def bridge_random() -> EpisodeDataset:
 def bridge_partial_optimal() -> EpisodeDataset:
     """The episodes of ``bridge_optimal``, as the agents of ``bridge_partial`` see them."""
     text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal through the partial observation"
-    return seen_partially("bridge_partial_optimal", bridge_optimal(), text)
+    return seen_by("bridge_partial", "bridge_partial_optimal", bridge_optimal(), text)
 
 
 def bridge_partial_mixed() -> EpisodeDataset:
     """The first episodes of ``bridge_mixed``, as the agents of ``bridge_partial`` see them."""
     episodes = BRIDGE_EPISODES + PARTIAL_RANDOM_EPISODES
     text = f"the first {episodes} episodes of bridge_mixed ({BRIDGE_EPISODES} optimal, the others random) through the partial observation"
-    return seen_partially("bridge_partial_mixed", first_episodes(bridge_mixed(), episodes), text)
+    return seen_by("bridge_partial", "bridge_partial_mixed", first_episodes(bridge_mixed(), episodes), text)
 
 
-def seen_partially(name: str, full: EpisodeDataset, description: str) -> EpisodeDataset:
-    """The episodes of Bridge ``full`` with the observations of ``bridge_partial``; all else stays."""
-    observations = views(bridge.cells_of(full.states))
-    return replace(full, name=name, env="bridge_partial", observations=observations, provenance=_provenance(description))
+def bridge_blind_optimal() -> EpisodeDataset:
+    """The episodes of ``bridge_optimal``, as the agents of ``bridge_blind`` see them."""
+    text = f"the {BRIDGE_EPISODES} episodes of bridge_optimal, of which an agent sees its own row and column"
+    return seen_by("bridge_blind", "bridge_blind_optimal", bridge_optimal(), text)
+
+
+def seen_by(game: str, name: str, full: EpisodeDataset, description: str) -> EpisodeDataset:
+    """The episodes of Bridge ``full`` with the observations of ``game``; all else stays."""
+    observations = {"bridge_partial": views, "bridge_blind": places}[game](bridge.cells_of(full.states))
+    return replace(full, name=name, env=game, observations=observations, provenance=_provenance(description))
 
 
 def first_episodes(dataset: EpisodeDataset, episodes: int) -> EpisodeDataset:
@@ -180,6 +186,7 @@ SETS: dict[str, Callable[[], EpisodeDataset]] = {
     "bridge_mixed": bridge_mixed,
     "bridge_partial_optimal": bridge_partial_optimal,
     "bridge_partial_mixed": bridge_partial_mixed,
+    "bridge_blind_optimal": bridge_blind_optimal,
 }
 
 

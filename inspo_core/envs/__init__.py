@@ -5,7 +5,7 @@ from functools import partial
 
 from inspo_core.envs.base import Env, EnvSpec, Observation, Step
 from inspo_core.envs.bridge import Bridge
-from inspo_core.envs.bridge_partial import BridgePartial
+from inspo_core.envs.bridge_partial import PartialBridge, places, views
 from inspo_core.envs.matrix import MNE, XOR, MatrixGame
 from inspo_core.envs.one_step import permutation_game, xor_game
 from inspo_core.errors import InspoError
@@ -16,7 +16,8 @@ ENVS: dict[str, Callable[[], Env]] = {
     **{f"xor{n}": partial(xor_game, n) for n in range(3, 9)},
     **{f"permutation{n}": partial(permutation_game, n) for n in range(2, 9)},
     "bridge": Bridge,
-    "bridge_partial": BridgePartial,
+    "bridge_partial": partial(PartialBridge, "bridge_partial", views),
+    "bridge_blind": partial(PartialBridge, "bridge_blind", places),
 }
 
 

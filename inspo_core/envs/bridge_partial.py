@@ -1,8 +1,9 @@
-"""Bridge with partial observation: an agent sees its own place and the cells around it, and farther away it can only remember.
+"""Bridge with partial observation: an agent sees its own place, and the cells around it or not even those; the rest it can only remember.
 
-Our own variation of ``bridge.py``, whose moves, rewards, limit and state it keeps. docs/adding-a-game.md says where memory matters.
+Our own variations of ``bridge.py``, whose moves, rewards, limit and state they keep. docs/adding-a-game.md says where memory matters.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,6 @@ from inspo_core.envs import bridge
 from inspo_core.envs.base import Observation
 
 VIEW = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # the 3 x 3 cells seen, row by row, the own one in the middle
-OBSERVATION_SIZE = 2 + 2 * len(VIEW)
 
 
 def _walls() -> np.ndarray:
@@ -40,12 +40,18 @@ def views(cells: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[:, :, None], columns[:, :, None], WALLS[cells], teammate], axis=2).astype(np.float32)
 
 
-class BridgePartial(bridge.Bridge):
-    """Bridge in which each agent observes its :func:`views`; the state is that of Bridge."""
+def places(cells: np.ndarray) -> np.ndarray:
+    """The own row and column of two agents at ``cells`` (E, 2), and nothing else: (E, 2, 2) float32."""
+    return np.stack(np.divmod(cells, bridge.COLUMNS), axis=2).astype(np.float32)
 
-    def __init__(self) -> None:
+
+class PartialBridge(bridge.Bridge):
+    """Bridge in which each agent observes ``see`` of the cells, (E, 2) -> (E, 2, O); the state is that of Bridge."""
+
+    def __init__(self, name: str, see: Callable[[np.ndarray], np.ndarray]):
         super().__init__()
-        self.spec = replace(self.spec, name="bridge_partial", observation_size=OBSERVATION_SIZE)
+        self._see = see
+        self.spec = replace(self.spec, name=name, observation_size=see(bridge.STARTS[None]).shape[2])
 
     def _observe(self) -> Observation:
-        return replace(super()._observe(), observations=views(self._cells))
+        return replace(super()._observe(), observations=self._see(self._cells))

@@ -12,7 +12,7 @@ from inspo_core.rng import numpy_stream
 
 EPISODES = 50_000  # of random play
 # Optimum of Bridge by dynamic programming (tests/envs/bridge_optimum.py); partial observation does not lower it.
-BEST_RETURNS = {"bridge": -1.2354525995574737, "bridge_partial": -1.2354525995574737}
+BEST_RETURNS = {"bridge": -1.2354525995574737, "bridge_partial": -1.2354525995574737, "bridge_blind": -1.2354525995574737}
 
 
 @dataclass(frozen=True)

@@ -152,15 +152,18 @@ def test_bridge_mixed_is_the_optimal_half_and_a_random_half(sets):
     assert dataset.truncations[last][lengths == 50].sum() >= 470 and not dataset.truncations[last][lengths < 50].any()
 
 
-@pytest.mark.parametrize(("name", "episodes"), [("optimal", 500), ("mixed", 600)])
-def test_the_partial_sets_are_the_same_episodes_seen_otherwise(sets, name, episodes):
-    partial, full = sets[f"bridge_partial_{name}"], sets[f"bridge_{name}"]
+@pytest.mark.parametrize(
+    ("game", "name", "episodes", "size"),
+    [("bridge_partial", "optimal", 500, 20), ("bridge_partial", "mixed", 600, 20), ("bridge_blind", "optimal", 500, 2)],
+)
+def test_the_partial_sets_are_the_same_episodes_seen_otherwise(sets, game, name, episodes, size):
+    partial, full = sets[f"{game}_{name}"], sets[f"bridge_{name}"]
     transitions = full.episode_offsets[episodes]
     assert np.array_equal(partial.episode_offsets, full.episode_offsets[: episodes + 1])
     for field in ("actions", "rewards", "terminations", "truncations"):
         assert np.array_equal(getattr(partial, field), getattr(full, field)[:transitions]), field
     assert np.array_equal(partial.states, full.states[: transitions + episodes])
-    assert partial.observations.shape[1:] == (2, 20) and partial.env == "bridge_partial"
+    assert partial.observations.shape[1:] == (2, size) and partial.env == game
 
 
 @pytest.mark.skipif(not ALBERDICE.is_dir(), reason="AlberDICE's data are not beside the checkout")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inspo_core.envs import bridge, make_env
-from inspo_core.envs.bridge_partial import views
+from inspo_core.envs.bridge_partial import places, views
 from tests.envs.bridge_optimum import JOINT_ACTIONS, action_values
 
 STAY, UP, DOWN, RIGHT, LEFT = range(5)
@@ -35,8 +35,9 @@ def test_what_an_agent_sees(what, one, two, agent, expected):
     assert seen(one, two, agent) == expected, what
 
 
-def test_all_but_the_observation_is_bridge():
-    whole, partial = make_env("bridge"), make_env("bridge_partial")
+@pytest.mark.parametrize(("game", "see"), [("bridge_partial", views), ("bridge_blind", places)])
+def test_all_but_the_observation_is_bridge(game, see):
+    whole, partial = make_env("bridge"), make_env(game)
     generator = np.random.default_rng(0)
     one, two = whole.reset(np.arange(100)), partial.reset(np.arange(100))
     assert np.array_equal(one.states, two.states)
@@ -47,7 +48,7 @@ def test_all_but_the_observation_is_bridge():
         for field in ("rewards", "terminated", "truncated", "success"):
             assert np.array_equal(getattr(one, field), getattr(two, field)), field
         assert np.array_equal(one.observation.states, two.observation.states)
-        assert np.array_equal(two.observation.observations, views(bridge.cells_of(two.observation.states)))
+        assert np.array_equal(two.observation.observations, see(bridge.cells_of(two.observation.states)))
         ended |= two.terminated
     assert ended.any() and two.truncated.any()
 
@@ -91,3 +92,28 @@ def test_from_the_start_the_best_return_needs_no_memory():
         chosen: dict[bytes, int] = {}
         for observation, actions in zip(observations, plan):
             assert chosen.setdefault(observation[agent].tobytes(), actions[agent]) == actions[agent]
+
+
+def test_places_alone_never_let_both_agents_home():
+    """Whatever each agent does in each place, always the same: of all such pairs of policies none finishes.
+
+    Only the places that an agent passes on its way matter, so the pairs are followed, not listed: where an agent is for the first time,
+    its action is chosen, and kept.
+    """
+    home = tuple(bridge.GOALS)
+
+    def finishes(cells: tuple, chosen: tuple[dict, dict], seen: frozenset) -> bool:
+        if cells == home:
+            return True
+        if cells in seen:  # the same places again: it goes on in a circle
+            return False
+        options = [[chosen[agent][cells[agent]]] if cells[agent] in chosen[agent] else range(5) for agent in range(2)]
+        for one in options[0]:
+            for two in options[1]:
+                after = bridge.move(np.array([cells]), np.array([[one, two]]))[0]
+                kept = ({**chosen[0], cells[0]: one}, {**chosen[1], cells[1]: two})
+                if finishes(tuple(after.tolist()), kept, seen | {cells}):
+                    return True
+        return False
+
+    assert not finishes(tuple(bridge.STARTS), ({}, {}), frozenset())
