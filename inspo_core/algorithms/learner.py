@@ -25,6 +25,7 @@ N = TypeVar("N", bound=StackedNetworks)
 class Batch:
     """Transitions drawn uniformly, the same ones for all agents."""
 
+    rows: Tensor  # (B,) of the data, where the transitions begin
     observations: Tensor  # (N, B, O), with memory (N, B, L, O + 1), as the next ones
     next_observations: Tensor
     states: Tensor  # (B, S)
@@ -58,9 +59,13 @@ class BatchLearner(ABC):
         return self._add(name, StackedMLP(count, [inputs, *self._config.hidden, outputs], self.streams["initial"], self._device))
 
     def policy_network(self) -> StackedNetworks:
-        """The networks ``policy``: from every agent's observations, with memory if so configured, to a number an action."""
-        sizes = [self.data.observations.shape[2], *self._config.hidden, self.data.n_actions]
-        return self._add("policy", stacked(self.data.n_agents, sizes, self._config.memory, self.streams["initial"], self._device))
+        """The networks ``policy``: from every agent's observations to a number an action."""
+        return self.local_network("policy", self.data.n_actions)
+
+    def local_network(self, name: str, outputs: int) -> StackedNetworks:
+        """New networks of every agent's observations, with memory if so configured."""
+        sizes = [self.data.observations.shape[2], *self._config.hidden, outputs]
+        return self._add(name, stacked(self.data.n_agents, sizes, self._config.memory, self.streams["initial"], self._device))
 
     def _add(self, name: str, network: N) -> N:
         self._networks[name], self._optimizers[name] = network, RowOptimizers(network, self._config.learning_rate)
@@ -102,6 +107,7 @@ class BatchLearner(ABC):
         drawn = torch.randint(len(data), (g, b), generator=self.streams["batches"], device=data.rows.device)
         rows = data.rows[drawn]
         columns = Batch(
+            rows=rows,
             observations=data.inputs(rows, self._config.memory).transpose(0, 1),
             next_observations=data.inputs(rows + 1, self._config.memory).transpose(0, 1),
             states=data.states[rows],

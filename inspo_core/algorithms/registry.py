@@ -5,6 +5,13 @@ from typing import Any
 
 from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.bc import BC
+from inspo_core.algorithms.cql import CQL
 from inspo_core.algorithms.inspo import InSPO
+from inspo_core.algorithms.omar import OMAR
 
-ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {"inspo": InSPO, "bc": BC}
+ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
+    "inspo": InSPO,
+    "bc": BC,
+    "cql": CQL,
+    "omar": OMAR,
+}
