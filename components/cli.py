@@ -18,6 +18,12 @@ def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every stage has: ``--params`` and ``--set``."""
     parser = argparse.ArgumentParser(prog=f"python -m components.{stage}", description=description)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
+    add_overrides(parser)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set``."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -26,7 +32,6 @@ def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override one parameter, e.g. train.alpha=0.2; may be repeated; a JSON object sets several",
     )
-    return parser
 
 
 def params_of(arguments: argparse.Namespace) -> Params:

@@ -1,6 +1,7 @@
 """The stages that run once a seed: which runs there are, which of them are done, and their record in MLflow."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from inspo_core.seeds import SeedJob, prune, run_seeds
 from inspo_core.tracking import StageTracker
 
 
-def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], out: Path) -> None:
+Note = Callable[[list[str]], None]  # is told the fingerprints of the runs that are about to be made
+
+
+def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], out: Path, note: Note | None = None) -> None:
     """Estimate the behavior policies of ``dataset`` for every seed: ``out/seed_<k>``."""
     config, device, digest = params.behavior, params.train.device, content_hash(data)
     common = {"data": data, "config": config, "device": device, "checkpoint_every": params.train.checkpoint_every}
@@ -24,10 +28,12 @@ def behavior_stage(params: Params, dataset: str, data: Path, seeds: list[int], o
         record = _record("behavior", {"dataset": dataset, "algorithm": None, "variant": None, "seed": seed}, section, {"data": digest})
         jobs.append(_looping_job(record, out, common))
     described, lines = {"digest": digest, "source": str(data)}, config.steps // config.check_every
-    _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, described, out, lines)
+    _run("behavior", "inspo_core.behavior:estimate_behavior", jobs, params, dataset, None, described, out, lines, note)
 
 
-def train_stage(params: Params, dataset: str, name: str, data: Path, behavior: Path, seeds: list[int], out: Path) -> None:
+def train_stage(
+    params: Params, dataset: str, name: str, data: Path, behavior: Path, seeds: list[int], out: Path, note: Note | None = None
+) -> None:
     """Train the algorithm or variant ``name`` on ``dataset`` for every seed, each with its own behavior models: ``out/seed_<k>``."""
     learner, digest = learner_of(name, params), content_hash(data)
     algorithm, loop, config = learner.algorithm, learner.loop, learner.config
@@ -39,10 +45,10 @@ def train_stage(params: Params, dataset: str, name: str, data: Path, behavior: P
         record = _record("train", lineage, section, {"data": digest, "behavior": tree_hash(models)})
         jobs.append(_looping_job(record, out, {"algorithm": algorithm, "data": data, "behavior": models, "loop": loop, "config": config}))
     described = {"digest": digest, "source": str(data)}
-    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, learner, described, out, loop.iterations)
+    _run("train", "inspo_core.training:train_seed", jobs, params, dataset, learner, described, out, loop.iterations, note)
 
 
-def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: list[int], out: Path) -> None:
+def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: list[int], out: Path, note: Note | None = None) -> None:
     """Evaluate the last policy of every seed, ``train/seed_<k>``: ``out/seed_<k>`` and ``out/summary.json``."""
     learner, env = learner_of(name, params), source_of(dataset, params.ingest.sources).env
     jobs = []
@@ -63,7 +69,7 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
         shown = {"train": trained["config"], "evaluate": params.evaluate.model_dump()}
         jobs.append(SeedJob(seed, identity, folder, work_folder(identity), arguments, shown, model=trained["fingerprint"]))
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
-    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1)
+    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1, note)
     summarise(out, seeds, params.report)
 
 
@@ -103,6 +109,7 @@ def _run(
     data: dict[str, str],
     out: Path,
     lines: int,
+    note: Note | None,
 ) -> None:
     """Run the jobs that are not done, as one stage in MLflow.
 
@@ -118,6 +125,8 @@ def _run(
         remove(job.work)  # a process that was orphaned leaves it
     if waiting:
         check_writable(waiting[0].out)
+        if note:
+            note([job.fingerprint for job in waiting])
         inputs = {"data": data["digest"]}
         name = fingerprint(stage, [job.fingerprint for job in jobs], inputs)
         tracker = StageTracker(

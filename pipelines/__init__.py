@@ -1,1 +1,1 @@
-"""The stages as Kubeflow pipelines."""
+"""The stages put together: an experiment on this machine, and as a Kubeflow pipeline."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inspo_core.config import load_params
+from inspo_core.config import Params, load_params
 from inspo_core.fingerprint import STAGE_CODE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,3 +90,19 @@ def test_every_parameter_that_changes_a_result_is_some_stages():
         for key in values:
             known = section in named or f"{section}.{key}" in named
             assert known != (section == "experiment" and key == "name"), f"{section}.{key}"  # the name says only where runs are recorded
+
+
+# experiments/dvc.yaml
+
+
+def test_an_experiment_depends_on_the_code_of_all_stages_and_on_its_own_parameters():
+    (entry,) = yaml.safe_load((ROOT / "experiments/dvc.yaml").read_text())["stages"].values()
+    code = {path for stage in STAGE_CODE.values() for path in stage}
+    within = {path for path in code if any(path.startswith(f"{folder}/") for folder in code)}  # named with its folder
+    own, named = "experiments/${item.name}.yaml", entry["deps"]
+    assert set(named) == code - within | {"data", own} and named == sorted(named)
+    assert set(entry["params"]) == set(Params.model_fields) - {"experiment"}
+    assert entry["cmd"] == f"python -m pipelines.local {own}"
+    assert entry["outs"] == [{"runs/${item.name}": {"persist": True}}]
+    files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - {"dvc"}
+    assert set(entry["matrix"]["name"]) == files

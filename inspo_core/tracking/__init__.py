@@ -4,7 +4,8 @@
 operations), ``runs`` (finding, making and ending runs), ``model`` and ``registry``, to the ``store``.
 """
 
+from inspo_core.tracking.ledger import record_runs
 from inspo_core.tracking.registry import ModelChoice
 from inspo_core.tracking.tracker import StageTracker
 
-__all__ = ["ModelChoice", "StageTracker"]
+__all__ = ["ModelChoice", "StageTracker", "record_runs"]

@@ -42,7 +42,7 @@ def git_tags() -> dict[str, str]:
     if not commit:
         commit = _git("rev-parse", "HEAD")
         # A pipeline run rewrites dvc.lock itself: that is not a change of what is run.
-        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)dvc.lock")
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude,glob)**/dvc.lock")
     if not commit:
         return {}
     tags = {"git_commit": commit, "mlflow.source.git.commit": commit}

@@ -111,7 +111,7 @@ class Clone:
 
     def changed_stages(self) -> set[str]:
         """The stages of which ``dvc status`` says that they have changed."""
-        return set(json.loads(self.dvc("status", "--json")))
+        return set(json.loads(self.dvc("status", "dvc.yaml", "--json")))
 
     def set_params(self, values: dict[str, Any]) -> None:
         """Set ``section.key`` in ``params.yaml``."""

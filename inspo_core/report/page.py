@@ -1,0 +1,99 @@
+"""``python -m inspo_core.report.page runs/headline runs/ablations``: a page of results, made from recorded runs and nothing else."""
+
+import argparse
+import csv
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from inspo_core.config import label
+from inspo_core.errors import InspoError
+from inspo_core.files import atomic_file, read_json
+from inspo_core.tracking.ledger import origins_of
+
+FIGURES = {  # in their order on the page
+    "scores": "Scores over all datasets",
+    "returns": "Returns of the last policies",
+    "differences": "What each variant changes",
+    "improvement": "Probability of improvement",
+    "profiles": "Performance profiles",
+    "curves_greedy": "Returns during training, greedy actions",
+    "curves_sampled": "Returns during training, sampled actions",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m inspo_core.report.page", description="Write a page of results from experiments' runs.")
+    parser.add_argument("experiments", type=Path, nargs="+", metavar="FOLDER", help="what pipelines.local wrote, e.g. runs/headline")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page; figures go to figures/ beside it (%(default)s)")
+    arguments = parser.parse_args()
+    write_page(arguments.experiments, arguments.out)
+    print(f"wrote {arguments.out}")
+
+
+def write_page(experiments: list[Path], out: Path) -> None:
+    """Write ``out`` from the reports of ``experiments``, and copy their figures to ``figures/`` beside it.
+
+    Raises InspoError: a folder without a report, or one whose runs are not all there.
+    """
+    command = f"python -m inspo_core.report.page {' '.join(map(str, experiments))} --out {out}"
+    parts = [
+        "# Results",
+        f"Written by `{command}` from recorded runs, not by hand. What the numbers mean: [statistics.md](statistics.md). All are results of "
+        "this implementation, none is the paper's.",
+    ]
+    for experiment in experiments:
+        parts += _section(experiment, out.parent / "figures")
+    with atomic_file(out) as aside:
+        aside.write_text("\n\n".join(parts) + "\n")
+
+
+def _section(experiment: Path, figures: Path) -> list[str]:
+    report = experiment / "report"
+    if not (report / "table.md").is_file():
+        raise InspoError(f"{report / 'table.md'} is missing; run the experiment with python -m pipelines.local, or name another folder")
+    tables = (report / "table.md").read_text().partition("\n")[2].strip()
+    parts = [f"## {experiment.name}", re.sub("^##", "###", tables, flags=re.MULTILINE)]
+    for name, title in FIGURES.items():
+        if (report / "figures" / f"{name}.png").exists():
+            figures.mkdir(parents=True, exist_ok=True)
+            copy = figures / f"{experiment.name}-{name}.png"
+            shutil.copyfile(report / "figures" / f"{name}.png", copy)
+            parts.append(f"![{experiment.name}: {title}]({figures.name}/{copy.name})")
+    return parts + _origins(experiment)
+
+
+def _origins(experiment: Path) -> list[str]:
+    """Where the runs of a report come from: a line for each combination of command, code, machine and libraries."""
+    with open(experiment / "report" / "results.csv", newline="") as file:
+        runs = dict.fromkeys((row["dataset"], label(row["algorithm"], row["variant"]), row["seed"]) for row in csv.DictReader(file))
+    places = [Path(stage) / dataset / name / f"seed_{seed}" for dataset, name, seed in runs for stage in ("train", "evaluate")]
+    places += [Path("behavior") / dataset / f"seed_{seed}" for dataset, seed in dict.fromkeys((run[0], run[2]) for run in runs)]
+    found = origins_of(experiment / "provenance.json", [read_json(experiment / place / "run.json")["fingerprint"] for place in places])
+    parts = [f"### Where the runs of {experiment.name} come from"]
+    commits = {None if origin is None else (origin.get("git_commit"), origin.get("git_dirty")) for origin, _ in found}
+    if len(commits) > 1:
+        parts.append(f"**They were not all made with the same state of the code, but with {len(commits)}.**")
+    header = ["Runs", "Commit", "Command", "Machine", "Versions"]
+    lines = [header, ["---"] * len(header), *([str(count), *_cells(origin)] for origin, count in found)]
+    parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    parts.append("Runs are those of the stages behavior, train and evaluate, a seed each; a run has one thread, and as many run as there are cores.")
+    return parts
+
+
+def _cells(origin: dict[str, Any] | None) -> list[str]:
+    if origin is None:
+        return ["not recorded"] * 4
+    commit = origin.get("git_commit", "not recorded")[:12] + (", changed since" if origin.get("git_dirty") == "true" else "")
+    versions = [f"{name.removeprefix('version_')} {value}" for name, value in origin.items() if name.startswith("version_")]
+    command = origin["command"].replace("|", "\\|")
+    return [commit, f"`{command}`", f"{origin['processor']}, {origin['cores']} cores", ", ".join(versions)]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InspoError as error:
+        sys.exit(f"error: {error}")

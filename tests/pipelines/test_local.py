@@ -1,0 +1,125 @@
+"""``python -m pipelines.local``: a whole experiment, what it skips, what it keeps when something fails, and where its runs come from."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from inspo_core.config import learner_of, load_params
+from tests.lab import Done, Lab, contents, identities, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(path for path in (ROOT / "experiments").glob("*.yaml") if path.name != "dvc.yaml")
+SMALL = """
+base: params.yaml
+experiment: {name: small, datasets: [xor_b, bridge_optimal], algorithms: [bc, quick], seeds: [0, 1]}
+train: {iterations: 4, evaluate_every: 2}
+variants: {quick: {algorithm: inspo, policy_steps: 2}}
+"""
+
+
+@pytest.fixture
+def experiment(lab) -> Path:
+    """The folder that the experiment ``small.yaml`` in the lab writes."""
+    (lab.place / "small.yaml").write_text(SMALL)
+    os.symlink(lab.shared / "data", lab.place / "data")
+    return lab.place / "runs/small"
+
+
+def run(lab: Lab, *arguments: object, **environment: str):
+    return lab.run("pipelines.local", "small.yaml", *arguments, **environment)
+
+
+def test_an_experiment_runs_once_as_its_stages_do(lab, experiment):
+    done = run(lab).succeeded()
+    assert "Tables and figures: runs/small/report" in done.stdout
+    assert (experiment / "report/table.md").read_text().count("| bridge_optimal |") == 6
+    assert {path.name for path in (experiment / "train/xor_b").iterdir()} == {"bc", "quick"}
+    assert json.loads((experiment / "train/xor_b/quick/seed_1/run.json").read_text())["variant"] == "quick"
+    stage = ["--params", "small.yaml", "--dataset", "xor_b", "--algorithm", "quick", "--data", experiment / "ingest/xor_b"]
+    lab.run("components.train", *stage, "--behavior", experiment / "behavior/xor_b", "--out", "alone").succeeded()
+    assert contents(lab.place / "alone") == contents(experiment / "train/xor_b/quick")
+
+    before, report = identities(experiment), contents(experiment / "report")
+    again = run(lab).succeeded()
+    assert again.stdout.count("2 of 2 seeds are done already") == 2 * (1 + 2 + 2) and again.stdout.count("done already") == 2 * 6
+    written = {name for name, identity in identities(experiment).items() if before[name] != identity}
+    assert not [name for name in written if not name.startswith("report/") and not name.endswith("/summary.json")]
+    assert contents(experiment / "report") == report
+
+
+@pytest.mark.slow
+def test_a_failure_is_told_at_the_end_and_loses_nothing_else(lab, experiment):
+    (lab.place / "data").unlink()
+    (lab.place / "data").mkdir()
+    os.symlink(lab.shared / "data/bridge_optimal", lab.place / "data/bridge_optimal")
+    failed = run(lab)
+    assert failed.code == 2 and "Traceback" not in failed.stderr
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith("error: runs/small is not complete: ingest xor_b: data/xor_b is missing; ")
+    assert "| bridge_optimal |" in (experiment / "report/table.md").read_text()
+    trained = identities(experiment / "train")
+
+    os.symlink(lab.shared / "data/xor_b", lab.place / "data/xor_b")
+    damaged = experiment / "behavior/bridge_optimal/seed_1/behavior.safetensors"  # what is trained on it alone fails
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    failed = run(lab, "--set", "train.iterations=6", "--set", "train.checkpoint_every=6")
+    last = failed.stderr.splitlines()[-1]
+    assert failed.code == 2 and last.startswith("error: runs/small is not complete: train bridge_optimal quick: 1 of 2 seeds failed; seed 1")
+    table = (experiment / "report/table.md").read_text()
+    assert "| xor_b |" in table and "| bridge_optimal |" not in table
+    now = identities(experiment / "train")
+    assert now["bridge_optimal/quick/seed_0/run.json"] != trained["bridge_optimal/quick/seed_0/run.json"]
+    assert (experiment / "evaluate/bridge_optimal/quick/seed_0").exists()
+
+
+@pytest.mark.slow
+def test_a_stopped_experiment_goes_on(lab, experiment):
+    process = lab.start("pipelines.local", "small.yaml")
+    wait_until(lambda: (experiment / "behavior/xor_b/seed_0").exists() or process.poll() is not None)
+    process.terminate()
+    stopped = Done.of(process)
+    assert stopped.code == 143 and "Traceback" not in stopped.stderr and not (experiment / "report").exists()
+    run(lab).succeeded()
+    assert (experiment / "report/table.md").exists()
+
+
+def test_the_ledger_tells_which_command_made_which_run(lab, experiment):
+    only = ["--set", "experiment.datasets=[xor_b]", "--set", "experiment.algorithms=[bc]"]
+    run(lab, *only, "--set", "experiment.seeds=[0]", INSPO_GIT_COMMIT="a" * 40).succeeded()
+    run(lab, *only, INSPO_GIT_COMMIT="b" * 40).succeeded()
+    ledger = json.loads((experiment / "provenance.json").read_text())
+    assert [origin["git_commit"][0] for origin in ledger["origins"]] == ["a", "b"]
+    assert ledger["origins"][1]["command"].startswith("python -m pipelines.local small.yaml --set 'experiment.datasets=[xor_b]'")
+    for stage in ("behavior/xor_b", "train/xor_b/bc", "evaluate/xor_b/bc"):
+        for seed in (0, 1):
+            record = json.loads((experiment / stage / f"seed_{seed}" / "run.json").read_text())
+            assert ledger["runs"][record["fingerprint"]] == seed  # the second command made seed 1 alone
+            assert "a" * 40 not in json.dumps(record) and "b" * 40 not in json.dumps(record)
+
+    page = lab.run("inspo_core.report.page", "runs/small", "--out", "docs/results.md").succeeded()
+    assert page.stdout == "wrote docs/results.md\n"
+    text = (lab.place / "docs/results.md").read_text()
+    assert "They were not all made with the same state of the code, but with 2." in text
+    assert "| 3 | aaaaaaaaaaaa | `python -m pipelines.local small.yaml" in text and "| 3 | bbbbbbbbbbbb |" in text
+
+
+@pytest.mark.parametrize("name", ["train", "../elsewhere", "a/b"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(lab, experiment, name):
+    run(lab, "--set", f"experiment.name={name}").refused(f"experiment.name is {name!r}, expected a folder's name")
+    assert not (lab.place / "runs").exists()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_experiments_are_what_they_are_called(path):
+    params = load_params(path)
+    assert params.experiment.name == path.stem and params.experiment.seeds == list(range(20))
+    assert set(params.experiment.datasets) <= set(params.ingest.sources)
+    algorithms = {learner_of(name, params).algorithm for name in params.experiment.algorithms}
+    assert params.experiment.algorithms[0] == "inspo" and (path.stem != "ablations" or algorithms == {"inspo"})
+
+
+def test_the_ablations_are_all_variants():
+    params = load_params(ROOT / "experiments/ablations.yaml")
+    assert params.experiment.algorithms == ["inspo", *(name for name, variant in params.variants.items() if variant.algorithm == "inspo")]

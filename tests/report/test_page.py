@@ -1,0 +1,55 @@
+"""The page of results: the tables and figures of the reports, and nothing that is not recorded."""
+
+import shutil
+
+import pytest
+
+from inspo_core.errors import InspoError
+from inspo_core.files import read_json, write_json
+from inspo_core.report import read_results, write_report
+from inspo_core.report.page import write_page
+
+
+@pytest.fixture
+def experiment(make_tree, tmp_path):
+    """An experiment's folder with report, trainings, evaluations, behavior models and a ledger that lacks one training."""
+    tree = make_tree(tmp_path / "runs/small", ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], [0, 1, 2])
+    write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.root / "report")
+    for dataset in ("xor_c", "mne_imbalanced"):
+        for seed in (0, 1, 2):
+            write_json(tree.root / f"behavior/{dataset}/seed_{seed}/run.json", {"fingerprint": f"behavior-{dataset}-{seed}"})
+    runs = {read_json(path)["fingerprint"]: 0 for path in tree.root.rglob("run.json")}
+    del runs["xor_c-inspo_product-1"]
+    origin = {"command": "python -m pipelines.local a.yaml --set 'x=1|2'", "git_commit": "0123456789abcdef", "git_dirty": "true"}
+    origin |= {"processor": "Abacus 3", "cores": 4, "version_python": "3.11.7", "version_torch": "2.13.0"}
+    write_json(tree.root / "provenance.json", {"origins": [origin], "runs": runs})
+    return tree.root
+
+
+def test_a_page_holds_the_tables_the_figures_and_where_the_runs_come_from(experiment, tmp_path):
+    out = tmp_path / "docs/results.md"
+    write_page([experiment], out)
+    text = out.read_text()
+    tables = (experiment / "report/table.md").read_text()
+    assert all(line in text for line in tables.splitlines() if line.startswith("|"))
+    assert "\n## small\n" in text and "\n### Return, greedy\n" in text
+    for line in (line for line in text.splitlines() if line.startswith("![")):
+        name = line.partition("(")[2].rstrip(")")
+        copy, original = out.parent / name, experiment / "report/figures" / name.removeprefix("figures/small-")
+        assert copy.read_bytes() == original.read_bytes()
+    assert text.count("![small: ") == 7
+    origin = "`python -m pipelines.local a.yaml --set 'x=1\\|2'` | Abacus 3, 4 cores | python 3.11.7, torch 2.13.0 |"
+    assert f"| 29 | 0123456789ab, changed since | {origin}" in text
+    assert "| 1 | not recorded | not recorded |" in text and "but with 2." in text
+    first = out.read_bytes()
+    write_page([experiment], out)
+    assert out.read_bytes() == first
+
+
+def test_an_experiment_without_report_or_with_a_missing_run_is_named(experiment, tmp_path):
+    with pytest.raises(InspoError, match="nothing/report/table.md is missing; run the experiment with python -m pipelines.local"):
+        write_page([experiment, tmp_path / "nothing"], tmp_path / "results.md")
+    shutil.rmtree(experiment / "behavior/xor_c/seed_2")
+    with pytest.raises(InspoError, match="behavior/xor_c/seed_2/run.json"):
+        write_page([experiment], tmp_path / "results.md")
+    assert not (tmp_path / "results.md").exists()
