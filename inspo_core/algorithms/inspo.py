@@ -68,7 +68,7 @@ class InSPO:
             for turn, agent in enumerate(self._order()):
                 if turn > 0:
                     self._critics.refit(agent, pool, log_pi)
-                gains, before = self._gains(agent, pool, log_pi, temperatures), log_pi[agent]
+                gains, before = self._gains(agent, pool, log_pi, temperatures), log_pi[agent].clone()
                 turns.append(self._improve(agent, pool, self._weights(agent, pool, gains, temperatures)))
                 log_pi[agent] = self._log_pi_of(agent, pool)
                 improvements[agent] = _improvement(gains, before, log_pi[agent], pool.counted[agent], temperatures)
