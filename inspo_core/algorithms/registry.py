@@ -8,10 +8,12 @@ from inspo_core.algorithms.bc import BC
 from inspo_core.algorithms.cql import CQL
 from inspo_core.algorithms.inspo import InSPO
 from inspo_core.algorithms.omar import OMAR
+from inspo_core.algorithms.omiga import OMIGA
 
 ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "inspo": InSPO,
     "bc": BC,
+    "omiga": OMIGA,
     "cql": CQL,
     "omar": OMAR,
 }
