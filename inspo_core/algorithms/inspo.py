@@ -39,7 +39,7 @@ class InSPO:
     def __init__(self, setup: Setup, config: InSPOConfig):
         data = setup.data
         self._data, self._config = data, config
-        self._anneal_sweeps = config.anneal_fraction * setup.iterations
+        self._sweeps, self._anneal_sweeps = setup.iterations, config.anneal_fraction * setup.iterations
         self._streams = Streams(setup.seed, ["initial", "pool", "batches", "order", "teammates"], setup.device)
         sizes = [data.observations.shape[2], *config.hidden, data.n_actions]
         self._network = stacked(data.n_agents, sizes, config.memory, self._streams["initial"], setup.device)
@@ -59,6 +59,7 @@ class InSPO:
     def iterate(self) -> dict[str, float]:
         """One sweep over all agents."""
         temperatures = self._temperatures()
+        self._optimizers.learning_rate = self._critics.optimizers.learning_rate = self._learning_rate()
         pool = self._draw_pool(temperatures)
         log_pi = self._log_pi(pool)
         metrics = self._critics.evaluate(pool, log_pi) | {"alpha": temperatures.alpha, "beta": temperatures.beta}
@@ -100,6 +101,12 @@ class InSPO:
         }[config.alpha_schedule]
         beta = {"none": 0.0, "constant": config.beta, "annealed": config.beta * (1 - progress)}[config.beta_schedule]
         return Temperatures(alpha, beta, value_beta=beta if config.entropy_in_value else 0.0)
+
+    def _learning_rate(self) -> float:
+        """Constant while the temperatures are annealed, then falling linearly to 0, so that the last policy does not jitter."""
+        after = self._sweeps - self._anneal_sweeps
+        left = max(0, self._sweeps - self._sweep)
+        return self._config.learning_rate * (min(1.0, left / after) if after > 0 else 1.0)
 
     def _order(self) -> list[int]:
         if self._config.order == "fixed":
