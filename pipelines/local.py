@@ -15,7 +15,7 @@ from inspo_core.config import Params, load_params, source_of
 from inspo_core.datasets.ingest import run_ingest
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json
-from inspo_core.fingerprint import STAGE_CODE, fingerprint, tree_hash
+from inspo_core.fingerprint import STAGE_CODE, code_hash, fingerprint, tree_hash
 from inspo_core.report import print_table, run_report
 from inspo_core.seeds import EXIT_STOPPED
 from inspo_core.stages import behavior_stage, evaluate_stage, train_stage
@@ -43,11 +43,12 @@ class Experiment:
         self._params, self._folder = params, folder
         self._note = lambda fingerprints: record_runs(folder / "provenance.json", fingerprints, command)
         self._failures: list[str] = []
+        self._code = _code()
 
     def run(self) -> None:
         """Run all stages; the report is of the datasets of which every run is there.
 
-        Raises InspoError naming all that failed; SystemExit when stopped by a signal.
+        Raises InspoError naming all that failed, or because the code was changed meanwhile; SystemExit when stopped by a signal.
         """
         whole = []
         for dataset in self._params.experiment.datasets:
@@ -76,6 +77,8 @@ class Experiment:
     def _attempt(self, title: str, stage: Callable[..., None], *arguments: Any) -> bool:
         if stop_requested():
             sys.exit(EXIT_STOPPED)
+        if _code() != self._code:  # what this process has imported is not what the fingerprints would say
+            raise InspoError(f"the code was changed while {self._folder} was made; run the same command again, finished runs are kept")
         try:
             stage(*arguments)
         except InspoError as error:
@@ -100,6 +103,10 @@ class Experiment:
         params = self._params.model_copy(update={"experiment": experiment})
         print_table(*run_report(self._folder / "evaluate", self._folder / "train", self._folder / "report", params))
         print(f"Tables and figures: {self._folder / 'report'}")
+
+
+def _code() -> dict[str, str]:
+    return {stage: code_hash(stage) for stage in STAGE_CODE}
 
 
 def _seeds_in(folder: Path, seeds: list[int]) -> list[int]:

@@ -2,11 +2,15 @@
 
 import json
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from inspo_core.config import learner_of, load_params
+from inspo_core.errors import InspoError
+from inspo_core.tracking.ledger import processor
+from pipelines import local
 from tests.lab import Done, Lab, contents, identities, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +107,25 @@ def test_the_ledger_tells_which_command_made_which_run(lab, experiment):
     text = (lab.place / "docs/results.md").read_text()
     assert "They were not all made with the same state of the code, but with 2." in text
     assert "| 3 | aaaaaaaaaaaa | `python -m pipelines.local small.yaml" in text and "| 3 | bbbbbbbbbbbb |" in text
+
+
+def test_code_that_changes_under_way_ends_the_experiment(lab, monkeypatch):
+    """The process goes on with the code that it has imported, under fingerprints of the new one."""
+    ran, version = [], iter("aaaab")
+    monkeypatch.setattr(local, "STAGE_CODE", ["train"])
+    monkeypatch.setattr(local, "code_hash", lambda stage: next(version))
+    monkeypatch.setattr(local, "run_ingest", lambda dataset, *_: ran.append(dataset))
+    monkeypatch.setattr(local, "behavior_stage", lambda *_: None)
+    params = load_params(lab.place / "params.yaml", ["experiment.datasets=[xor_a, xor_b, xor_c]"])
+    with pytest.raises(InspoError, match="the code was changed while .* was made; run the same command again"):
+        local.Experiment(params, lab.place / "runs/small", "a command").run()
+    assert ran == ["xor_a", "xor_b"] and not (lab.place / "runs").exists()  # the fifth look saw the change
+
+
+def test_the_processor_is_named(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 3: the fast one\nprocessor\t: 1\nmodel name\t: other\n")
+    assert processor(tmp_path / "cpuinfo") == "Abacus 3: the fast one"
+    assert processor(tmp_path / "nothing") == platform.machine()
 
 
 @pytest.mark.parametrize("name", ["train", "../elsewhere", "a/b"])
