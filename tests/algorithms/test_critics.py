@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_core.algorithms.critics import Critics, JointCritic, LocalCritics, Pool, Temperatures, in_support, joint_log_probs
-from inspo_core.algorithms.networks import masked_log_softmax
+from inspo_core.algorithms.critics import Critics, JointCritic, LocalCritics, Pool, Temperatures, joint_log_probs
 from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.envs.matrix import MNE, XOR
-from tests.algorithms.games import dataset_of, inspo_config, ragged_data
+from tests.algorithms.games import dataset_of, inspo_config, some_agents
 
 GAMMA = 0.6
-FAST = {"gamma": GAMMA, "hidden": [32], "learning_rate": 0.005, "batch_size": 512, "target_rate": 0.1, "support_threshold": 0.0}
+FAST = {"gamma": GAMMA, "hidden": [32], "learning_rate": 0.005, "batch_size": 512, "target_rate": 0.1}
 
 
 @dataclass(frozen=True)
@@ -39,59 +38,60 @@ class Game:
         )
         return Transitions.from_dataset(dataset, "cpu")
 
-    def pool(self, data: Transitions) -> tuple[Pool, torch.Tensor]:
+    def pool(self, data: Transitions, temperatures: Temperatures) -> tuple[Pool, torch.Tensor]:
         """The whole data with exact behavior probabilities, and log pi (N, P, A)."""
         state, successor = (data.states[rows].argmax(1).numpy() for rows in (data.rows, data.rows + 1))
         one, two = data.actions.numpy()
         local = np.stack([self.mu.sum(2), self.mu.sum(1)])  # (2, S, A)
         joint = self.mu[state, one, two]
         others = np.stack([joint / local[0][state, one], joint / local[1][state, two]])
-        log_mu, next_log_mu = logarithm(local[:, state]), logarithm(local[:, successor])
-        shape = (len(data), -1)
+        everything = torch.ones(2, len(data), self.mu.shape[1], dtype=torch.bool)
+        every_joint = torch.ones(len(data), self.mu[0].size, dtype=torch.bool)
         pool = Pool(
+            rows=data.rows,
             states=data.states[data.rows],
             next_states=data.states[data.rows + 1],
             observations=data.observations[:, data.rows],
             actions=data.actions,
             rewards=data.rewards,
             continues=data.continues,
-            available=torch.ones_like(log_mu, dtype=torch.bool),
-            log_mu=log_mu,
-            supported=torch.ones_like(log_mu, dtype=torch.bool),
-            next_log_mu=next_log_mu,
-            next_log_pi=logarithm(self.pi[:, successor]),
+            available=everything,
+            log_mu=logarithm(local[:, state]),
+            counted=everything,
             log_mu_others=logarithm(others),
-            log_joint_mu=logarithm(self.mu[state].reshape(shape)),
-            next_log_joint_mu=logarithm(self.mu[successor].reshape(shape)),
+            next_log_pi=logarithm(self.pi[:, successor]),
+            next_regulariser=torch.as_tensor(self.regulariser(temperatures)[successor], dtype=torch.float32),
+            value_limit=100.0,
+            joint_supported=every_joint,
+            next_joint_supported=every_joint,
         )
         return pool, logarithm(self.pi[:, state])
 
     def joint_pi(self) -> np.ndarray:
         return np.einsum("si,sj->sij", *self.pi)
 
-    def exact_joint(self, alpha: float, value_beta: float) -> np.ndarray:
-        """Q(s, a) by iterating the soft Bellman equation: (S, A, A)."""
+    def regulariser(self, temperatures: Temperatures) -> np.ndarray:
+        """-alpha KL(pi(.|s) || mu(.|s)) + beta H(pi(.|s)), of joint actions: (S,)."""
+        pi = self.joint_pi()
+        kl, entropy = (pi * np.log(pi / self.mu)).sum((1, 2)), -(pi * np.log(pi)).sum((1, 2))
+        return -temperatures.alpha * kl + temperatures.value_beta * entropy
+
+    def exact_joint(self, temperatures: Temperatures) -> np.ndarray:
+        """Q(s, a) by iterating V(s) = E_pi[Q - alpha log(pi/mu) - beta log pi] over joint actions: (S, A, A)."""
         pi, q = self.joint_pi(), np.zeros_like(self.rewards)
-        bonus = -(pi * (alpha * np.log(pi / self.mu) + value_beta * np.log(pi))).sum((1, 2))
         for _ in range(200):
-            value = (pi * q).sum((1, 2)) + bonus
-            q = self.rewards + GAMMA * ~self.terminal * value[self.successors]
+            terms = q - temperatures.alpha * np.log(pi / self.mu) - temperatures.value_beta * np.log(pi)
+            q = self.rewards + GAMMA * ~self.terminal * (pi * terms).sum((1, 2))[self.successors]
         return q
 
-    def exact_local(self, agent: int, alpha: float, value_beta: float, others: np.ndarray | None = None) -> np.ndarray:
-        """Q^i(s, a^i) by iterating its soft Bellman equation: (S, A).
+    def exact_local(self, agent: int, temperatures: Temperatures) -> np.ndarray:
+        """Q^i(s, a^i) = E_{a^-i ~ pi^-i}[Q(s, a)]: (S, A)."""
+        others = np.expand_dims(self.pi[1 - agent], 1 + agent)
+        return (others * self.exact_joint(temperatures)).sum(2 - agent)
 
-        ``others`` (S, A, A) is how the teammate's actions are distributed given a^i (its axis is summed); by default pi^-i.
-        """
-        pi, mu = self.pi[agent], self.mu.sum(2 - agent)
-        if others is None:
-            others = np.broadcast_to(np.expand_dims(self.pi[1 - agent], 1 + agent), self.rewards.shape)
-        q = np.zeros_like(pi)
-        bonus = -(pi * (alpha * np.log(pi / mu) + value_beta * np.log(pi))).sum(1)
-        for _ in range(200):
-            value = (pi * q).sum(1) + bonus
-            q = (others * (self.rewards + GAMMA * ~self.terminal * value[self.successors])).sum(2 - agent)
-        return q
+    def under_behavior(self, agent: int) -> np.ndarray:
+        """What a one-step game pays on average with a^i in the data: (S, A)."""
+        return (self.mu * self.rewards).sum(2 - agent) / self.mu.sum(2 - agent)
 
 
 def logarithm(values: np.ndarray) -> torch.Tensor:
@@ -113,20 +113,19 @@ def two_states() -> Game:
     terminal = np.zeros((2, 2, 2), dtype=bool)
     terminal[1, 1, 1] = True
     mu = np.array([[[0.5, 0.1], [0.1, 0.3]], [[0.1, 0.5], [0.25, 0.15]]])
-    pi = np.array([[[0.15, 0.85], [0.8, 0.2]], [[0.35, 0.65], [0.25, 0.75]]])
+    pi = np.array([[[0.15, 0.85], [0.8, 0.2]], [[0.85, 0.15], [0.75, 0.25]]])
     return Game(rewards, successors, terminal, mu, pi)
 
 
-def critics_of(kind: type, data: Transitions, best_reward: float = 1.0, **changes: Any) -> Critics:
-    config = inspo_config(**{**FAST, **changes})
-    return kind(data, config, best_reward, Streams(0, ["initial", "batches"], "cpu"))
+def critics_of(kind: type, data: Transitions, **changes: Any) -> Critics:
+    return kind(data, inspo_config(**{**FAST, **changes}), Streams(0, ["initial", "batches"], "cpu"))
 
 
 def trained(kind: type, game: Game, temperatures: Temperatures, steps: int, **changes: Any) -> tuple[Critics, Pool, torch.Tensor]:
     data = game.data()
-    pool, log_pi = game.pool(data)
-    critics = critics_of(kind, data, float(data.rewards.max()), critic_steps=steps, **changes)
-    critics.evaluate(pool, log_pi, temperatures)
+    pool, log_pi = game.pool(data, temperatures)
+    critics = critics_of(kind, data, critic_steps=steps, **changes)
+    critics.evaluate(pool, log_pi)
     return critics, pool, log_pi
 
 
@@ -148,40 +147,44 @@ def test_local_q_averages_over_the_teammates_policy_not_over_the_data(payoff, pi
     critics, pool, log_pi = trained(LocalCritics, game, PLAIN, 400, importance=importance)
     for agent in (0, 1):
         found = by_state(pool, critics.table(agent, pool, log_pi))[0]
-        exact = game.exact_local(agent, 0, 0)[0]
-        under_mu = game.exact_local(agent, 0, 0, game.mu / game.mu.sum(2 - agent, keepdims=True))[0]
+        exact, under_mu = game.exact_local(agent, PLAIN)[0], game.under_behavior(agent)[0]
         assert np.abs(exact - under_mu).max() > 0.25
         assert np.abs(found - (under_mu if importance == "none" else exact)).max() < 0.12
 
 
+REGULARISED = [PLAIN, Temperatures(0.8, 1.0, 0.0), Temperatures(0.8, 1.0, 1.0)]
+
+
 @pytest.mark.parametrize("importance", ["resample", "reweight"])
-@pytest.mark.parametrize(
-    "temperatures",
-    [PLAIN, Temperatures(0.8, 1.0, 0.0), Temperatures(0.8, 1.0, 1.0)],
-    ids=["no regulariser", "beta outside V", "beta in V"],
-)
+@pytest.mark.parametrize("temperatures", REGULARISED, ids=["no regulariser", "beta outside V", "beta in V"])
 def test_local_q_in_a_markov_game(temperatures, importance):
     game = two_states()
-    critics, pool, log_pi = trained(LocalCritics, game, temperatures, 800, importance=importance)
+    critics, pool, log_pi = trained(LocalCritics, game, temperatures, 600, importance=importance)
     for agent in (0, 1):
         found = by_state(pool, critics.table(agent, pool, log_pi))
-        assert np.abs(found - game.exact_local(agent, temperatures.alpha, temperatures.value_beta)).max() < 0.12
-    # Each of the cases is another function, so none can pass for another.
-    variants = [game.exact_local(0, alpha, beta) for alpha, beta in ((0, 0), (0.8, 0), (0.8, 1))]
-    assert min(np.abs(one - two).max() for one in variants for two in variants if one is not two) > 0.2
+        assert np.abs(found - game.exact_local(agent, temperatures)).max() < 0.12
 
 
-@pytest.mark.parametrize("temperatures", [PLAIN, Temperatures(0.8, 1.0, 0.0), Temperatures(0.8, 1.0, 1.0)])
+def test_the_regularisers_can_be_told_apart():
+    """So that no case can pass for another, nor the joint KL for that to the product of the marginals or for the agent's own."""
+    game = two_states()
+    values = [game.exact_local(0, temperatures) for temperatures in REGULARISED]
+    own = game.mu.sum(2)
+    for other in (game.mu.sum(1), game.pi[1]):
+        values.append(replace(game, mu=np.einsum("si,sj->sij", own, other)).exact_local(0, REGULARISED[1]))
+    assert min(np.abs(one - two).max() for one in values for two in values if one is not two) > 0.2
+
+
+@pytest.mark.parametrize("temperatures", REGULARISED, ids=["no regulariser", "beta outside V", "beta in V"])
 def test_joint_q_and_its_marginal_in_a_markov_game(temperatures):
     game = two_states()
-    critics, pool, log_pi = trained(JointCritic, game, temperatures, 800)
-    exact = game.exact_joint(temperatures.alpha, temperatures.value_beta)
+    critics, pool, log_pi = trained(JointCritic, game, temperatures, 600)
+    exact = game.exact_joint(temperatures)
     with torch.no_grad():
         found = by_state(pool, critics.network.one(0, pool.states)).reshape(exact.shape)
     assert np.abs(found - exact).max() < 0.1
     for agent in (0, 1):
-        weights = np.expand_dims(game.pi[1 - agent], 1 + agent)
-        assert np.abs(by_state(pool, critics.table(agent, pool, log_pi)) - (weights * exact).sum(2 - agent)).max() < 0.1
+        assert np.abs(by_state(pool, critics.table(agent, pool, log_pi)) - game.exact_local(agent, temperatures)).max() < 0.1
 
 
 @pytest.mark.parametrize("kind", [LocalCritics, JointCritic])
@@ -193,6 +196,7 @@ def test_a_truncated_episode_goes_on_and_a_terminated_one_does_not(kind):
         data = Transitions.from_dataset(dataset, "cpu")
         zeros = torch.zeros(2, 2, 1)
         pool = Pool(
+            rows=data.rows,
             states=data.states[data.rows],
             next_states=data.states[data.rows + 1],
             observations=data.observations[:, data.rows],
@@ -201,15 +205,16 @@ def test_a_truncated_episode_goes_on_and_a_terminated_one_does_not(kind):
             continues=data.continues,
             available=zeros == 0,
             log_mu=zeros,
-            supported=zeros == 0,
-            next_log_mu=zeros,
-            next_log_pi=zeros,
+            counted=zeros == 0,
             log_mu_others=zeros[..., 0],
-            log_joint_mu=zeros[0],
-            next_log_joint_mu=zeros[0],
+            next_log_pi=zeros,
+            next_regulariser=zeros[0, :, 0],
+            value_limit=100.0,
+            joint_supported=zeros[0] == 0,
+            next_joint_supported=zeros[0] == 0,
         )
         critics = critics_of(kind, data, critic_steps=200)
-        critics.evaluate(pool, zeros, PLAIN)
+        critics.evaluate(pool, zeros)
         with torch.no_grad():
             last = float(critics.network.one(0, data.states[2:]))  # a row that no transition starts from
         values[terminated] = (critics.table(0, pool, zeros)[:, 0].numpy(), last)
@@ -219,29 +224,25 @@ def test_a_truncated_episode_goes_on_and_a_terminated_one_does_not(kind):
     assert abs(last) > 0.05  # or the two kinds could not be told apart
 
 
-def test_the_bound_on_values_lets_full_entropy_and_best_rewards_through():
-    """Reward 1 for ever and uniform policies: the value is the very bound."""
-    shape = (1, 2, 2)
-    half = np.full((2, 1, 2), 0.5)
-    game = Game(np.ones(shape), np.zeros(shape, dtype=int), np.zeros(shape, dtype=bool), np.full(shape, 0.25), half)
-    temperatures = Temperatures(0.1, 0.5, 0.5)
-    critics, pool, log_pi = trained(LocalCritics, game, temperatures, 600)
-    expected = 1 + GAMMA * (1 + 0.5 * np.log(2)) / (1 - GAMMA)
-    assert game.exact_local(0, 0.1, 0.5)[0] == pytest.approx(expected)
-    assert by_state(pool, critics.table(0, pool, log_pi))[0] == pytest.approx(expected, rel=0.05)
-
-
-def test_values_cannot_grow_beyond_the_bound():
-    """Targets that start far too high come down to it at once."""
+@pytest.mark.parametrize("kind", [LocalCritics, JointCritic])
+def test_values_cannot_grow_beyond_the_bound(kind):
+    """Targets that start far too high come down to it at once; so do those of a refit."""
     game = two_states()
     data = game.data()
-    pool, log_pi = game.pool(data)
-    critics = critics_of(LocalCritics, data, 1.0, critic_steps=300, learning_rate=0.02)
-    critics.target.rows[0][-1].data.fill_(1e4)
-    critics.target.rows[1][-1].data.fill_(1e4)
-    critics.config = critics.config.model_copy(update={"target_rate": 1e-6})
-    critics.evaluate(pool, log_pi, PLAIN)
-    assert critics.table(0, pool, log_pi).max() < 1.2 * (1 + GAMMA / (1 - GAMMA))
+    pool, log_pi = game.pool(data, PLAIN)
+    pool = replace(pool, value_limit=2.0)
+    critics = critics_of(kind, data, critic_steps=300, refit_steps=300, learning_rate=0.02, target_rate=1e-6)
+    for row in critics.target.rows:
+        row[-1].data.fill_(1e4)
+    critics.evaluate(pool, log_pi)
+    expected = game.rewards + GAMMA * ~game.terminal * 2
+    for refitted in (False, True):
+        for agent in (0, 1):
+            if refitted:
+                critics.refit(agent, pool, log_pi)
+            others = np.expand_dims(game.pi[1 - agent], 1 + agent)
+            found = by_state(pool, critics.table(agent, pool, log_pi))
+            assert np.abs(found - (others * expected).sum(2 - agent)).max() < 0.12
 
 
 def test_refit_moves_one_agents_critic_to_the_new_teammates():
@@ -251,31 +252,31 @@ def test_refit_moves_one_agents_critic_to_the_new_teammates():
     moved = matrix_game(XOR, [[0.7, 0.3], [0.2, 0.8]])
     log_pi = log_pi.clone()
     log_pi[1] = torch.as_tensor(np.log([0.2, 0.8]))
-    critics.refit(0, pool, log_pi, PLAIN)
-    assert np.abs(by_state(pool, critics.table(0, pool, log_pi))[0] - moved.exact_local(0, 0, 0)[0]).max() < 0.1
-    assert np.abs(moved.exact_local(0, 0, 0) - game.exact_local(0, 0, 0)).max() > 0.5
+    critics.refit(0, pool, log_pi)
+    assert np.abs(by_state(pool, critics.table(0, pool, log_pi))[0] - moved.exact_local(0, PLAIN)[0]).max() < 0.1
+    assert np.abs(moved.exact_local(0, PLAIN) - game.exact_local(0, PLAIN)).max() > 0.5
     assert torch.equal(critics.table(1, pool, log_pi), before[0]) and torch.equal(critics.target.parameters, before[1])
 
 
 def test_refit_keeps_the_next_states_value():
     """With the teammates as they were, the regularised Q of a Markov game stays what it is."""
     game, temperatures = two_states(), Temperatures(0.8, 1.0, 1.0)
-    critics, pool, log_pi = trained(LocalCritics, game, temperatures, 800, refit_steps=200)
-    critics.refit(1, pool, log_pi, temperatures)
-    assert np.abs(by_state(pool, critics.table(1, pool, log_pi)) - game.exact_local(1, 0.8, 1.0)).max() < 0.12
+    critics, pool, log_pi = trained(LocalCritics, game, temperatures, 600, refit_steps=200)
+    critics.refit(1, pool, log_pi)
+    assert np.abs(by_state(pool, critics.table(1, pool, log_pi)) - game.exact_local(1, temperatures)).max() < 0.12
 
 
 def test_ratios_are_clipped_and_counted():
     game = matrix_game(XOR, [[0.7, 0.3], [0.9, 0.1]])
     data = game.data()
-    pool, log_pi = game.pool(data)
+    pool, log_pi = game.pool(data, PLAIN)
     ratios = critics_of(LocalCritics, data)._ratios(pool, log_pi)
     one, two = data.actions
     assert torch.allclose(ratios[0], log_pi[1, 0].exp()[two] / 0.5, atol=1e-5)
     assert torch.allclose(ratios[1], log_pi[0, 0].exp()[one] / 0.5, atol=1e-5)
     clipped = critics_of(LocalCritics, data, ratio_clip=1.0, critic_steps=1)
     assert clipped._ratios(pool, log_pi).max() == 1.0
-    assert clipped.evaluate(pool, log_pi, PLAIN)["ratio_clipped"] == pytest.approx(0.5)  # 1.8 of agent 0's, 1.4 of agent 1's
+    assert clipped.evaluate(pool, log_pi)["ratio_clipped"] == pytest.approx(0.5)  # 1.8 of agent 0's, 1.4 of agent 1's
 
 
 def test_reweighting_draws_evenly_and_resampling_by_the_ratio():
@@ -284,7 +285,7 @@ def test_reweighting_draws_evenly_and_resampling_by_the_ratio():
     for importance, shares, weights in (("resample", [1 / 8, 3 / 8, 0, 1 / 2], [1, 1, 1, 1]), ("reweight", [0.25] * 4, [0.5, 1.5, 0, 2])):
         critics = critics_of(LocalCritics, data, importance=importance)
         batch, weight = critics._draw(ratios, 40)
-        assert batch.shape == weight.shape == (40, 1, 512)
+        assert batch.shape == weight.shape == (1, 40 * 512)
         assert np.allclose(np.bincount(batch.flatten(), minlength=4) / batch.numel(), shares, atol=0.02)
         assert torch.equal(weight, torch.tensor(weights, dtype=torch.float32)[batch])
 
@@ -295,35 +296,38 @@ def test_joint_log_probs_put_agent_0_first():
     assert torch.allclose(joint, torch.einsum("pi,pj,pk->pijk", *probabilities.exp()), atol=1e-6)
 
 
-def test_joint_table_sums_over_supported_joint_actions_only():
-    """Three agents, random critic and policies, some joint actions outside the data: against plain loops."""
-    data = Transitions.from_dataset(ragged_data(30), "cpu")
+def test_joint_q_counts_supported_joint_actions_only():
+    """Three agents, random critic and policies, some joint actions outside the data: Qbar and the next policy against plain loops."""
+    data = some_agents(0, 1, 2)
     generator = torch.Generator().manual_seed(1)
     size, a = 6, 3
-    log_pi = torch.randn(3, size, a, generator=generator).mul(1.5).log_softmax(-1)
-    log_joint_mu = torch.randn(size, a**3, generator=generator).log_softmax(-1)
-    critics = critics_of(JointCritic, data, support_threshold=0.01)
-    game_pool = two_states().pool(two_states().data())[0]
-    pool = replace(game_pool, states=torch.randn(size, 2, generator=generator), log_joint_mu=log_joint_mu)
+    log_pi, next_log_pi = torch.randn(2, 3, size, a, generator=generator).mul(1.5).log_softmax(-1)
+    supported, next_supported = torch.rand(2, size, a**3, generator=generator) < 0.6
+    critics = critics_of(JointCritic, data)
+    pool = replace(
+        two_states().pool(two_states().data(), PLAIN)[0],
+        states=torch.randn(size, 2, generator=generator),
+        actions=torch.tensor([[2, 0, 1, 0, 0, 1], [0, 1, 2, 0, 0, 1], [0, 0, 1, 1, 2, 1]]),
+        next_log_pi=next_log_pi,
+        joint_supported=supported,
+        next_joint_supported=next_supported,
+    )
     with torch.no_grad():
         q = critics.network.one(0, pool.states).view(size, a, a, a).double().numpy()
-    mu = log_joint_mu.exp().view(size, a, a, a).double().numpy()
-    pi = log_pi.exp().double().numpy()
-    assert 0.1 < (mu < 0.01).mean() < 0.6
+    pi, next_pi = log_pi.exp().double().numpy(), next_log_pi.exp().double().numpy()
+    allowed, next_allowed = (table.view(size, a, a, a).numpy() for table in (supported, next_supported))
     for agent in range(3):
         found = critics.table(agent, pool, log_pi).numpy()
         for place in range(size):
             total, mass = np.zeros(a), np.zeros(a)
             for joint in np.ndindex(a, a, a):
-                if mu[(place, *joint)] > 0.01:
+                if allowed[(place, *joint)]:
                     others = np.prod([pi[other, place, joint[other]] for other in range(3) if other != agent])
                     total[joint[agent]] += others * q[(place, *joint)]
                     mass[joint[agent]] += others
-            assert np.allclose(found[place][mass > 0], (total / mass)[mass > 0], atol=1e-4)
-
-
-def test_support_is_what_the_behavior_does_often_enough():
-    log_mu = torch.tensor([0.5, 0.3, 0.1999, 0.0001]).log()
-    assert in_support(log_mu, inspo_config(support_threshold=0.2)).tolist() == [True, True, False, False]
-    masked = masked_log_softmax(torch.zeros(3), torch.tensor([True, True, False]))
-    assert in_support(masked, inspo_config(support_threshold=0.0)).tolist() == [True, True, False]
+            assert (mass > 0).all() and np.allclose(found[place], total / mass, atol=1e-4)
+    chosen, ratios, next_joint = critics._evaluation(pool, log_pi)
+    assert chosen.tolist() == [[18, 3, 16, 1, 2, 13]] and (ratios == 1).all()
+    expected = np.einsum("pi,pj,pk->pijk", *next_pi) * next_allowed
+    expected /= expected.sum((1, 2, 3), keepdims=True)
+    assert np.allclose(next_joint[0].view(size, a, a, a), expected, atol=1e-5)
