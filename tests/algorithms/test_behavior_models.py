@@ -17,9 +17,12 @@ from tests.algorithms.games import (
     empirical_joint,
     estimated,
     estimated_sample,
+    everything,
     joint_table,
+    params,
     ragged_data,
     random_models,
+    sample_data,
 )
 
 
@@ -144,6 +147,30 @@ def test_held_out_likelihood_shows_whether_agents_are_correlated(name, gain):
         assert kept[f"held_out/log_likelihood_{name}"] == pytest.approx(good[-1], abs=1e-3 + 0.1 * error)
         assert float(values.mean()) == pytest.approx(kept[f"held_out/log_likelihood_{name}"], abs=1e-6)
     assert kept["held_out/repeated_episodes"] == 1  # matrix games repeat themselves
+
+
+def test_the_learning_rate_falls_linearly_to_0():
+    data = Transitions.from_dataset(ragged_data(20), "cpu")
+    config = behavior_config(hidden=[8], batch_size=16, steps=8, check_every=4, learning_rate=0.08)
+    estimation = BehaviorEstimation(data, everything(data), config, 0, "cpu")
+    rates = {name: [] for name in ("local", "joint")}
+    for name, optimizer in estimation._optimizers.items():
+        optimizer.step = lambda loss, optimizer=optimizer, name=name: rates[name].append(optimizer.learning_rate)
+    for _ in range(2):
+        estimation.iterate()
+    expected = [0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
+    assert rates["local"] == pytest.approx(expected) and rates["joint"] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_rare_joint_actions_are_estimated_well_with_the_default_parameters():
+    """M-NE's best pair is 10 of 4000 plays; training weighs transitions by ratios of such probabilities."""
+    data = sample_data("mne_imbalanced")
+    models = estimated(data, **params().behavior.model_dump())
+    for order in [(0, 1), (1, 0)]:
+        table = joint_table(models.joint, data, 0, order)
+        given = table[2] / table[2].sum() if order == (0, 1) else table[:, 2] / table[:, 2].sum()
+        assert given[2] == pytest.approx(0.05, rel=0.2)
 
 
 def test_held_out_episodes_are_whole_and_apart():

@@ -133,6 +133,39 @@ def test_restored_optimizers_go_on_bit_for_bit(network, inputs):
     assert not torch.equal(fresh.parameters, network.parameters)  # the moments matter
 
 
+def test_the_learning_rate_can_be_changed_between_steps(network, modules, inputs):
+    targets, optimizers = targets_of(inputs), RowOptimizers(network, 0.01)
+    adam = torch.optim.Adam(modules[0].parameters(), lr=0.01)
+    for rate in (0.01, 0.003, 0.05):
+        optimizers.learning_rate = adam.param_groups[0]["lr"] = rate
+        optimizers.step((network(inputs) - targets).square().mean(dim=(1, 2)).sum())
+        adam.zero_grad()
+        (modules[0](inputs[0]) - targets[0]).square().mean().backward()
+        adam.step()
+    for mine, expected in zip(network.rows[0], module_tensors(modules[0], of_gradient=False)):
+        assert torch.allclose(mine, expected, rtol=0, atol=1e-6)
+
+
+def test_networks_of_one_loss_take_their_steps_together(network, inputs):
+    """As if each had descended the same loss alone, with the others as they were."""
+    def stack(seed: int) -> StackedMLP:
+        return StackedMLP(N, [SIZES[-1], 5, 2], torch.Generator().manual_seed(seed), "cpu")
+
+    def loss_of(first: StackedMLP, second: StackedMLP) -> torch.Tensor:
+        return second(first(inputs)).square().mean()
+
+    copies = [StackedMLP(N, SIZES, torch.Generator().manual_seed(0), "cpu") for _ in range(2)]
+    seconds = [stack(1) for _ in range(3)]
+    together = [RowOptimizers(stacks, 0.01) for stacks in (network, seconds[0])]
+    start = network.parameters.clone(), seconds[0].parameters.clone()
+    seconds[0].gradients.fill_(100)  # of some step before
+    RowOptimizers.step_together(together, loss_of(network, seconds[0]))
+    RowOptimizers(copies[0], 0.01).step(loss_of(copies[0], seconds[1]))
+    RowOptimizers(seconds[2], 0.01).step(loss_of(copies[1], seconds[2]))
+    for stacks, alone, old in ((network, copies[0], start[0]), (seconds[0], seconds[2], start[1])):
+        assert torch.equal(stacks.parameters, alone.parameters) and not torch.equal(stacks.parameters, old)
+
+
 def test_masked_log_softmax():
     logits = torch.tensor([[1.0, 2.0, 3.0], [50.0, -50.0, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
     available = torch.tensor([[True, True, False], [False, True, True], [False, False, False]])
@@ -148,9 +181,12 @@ def test_masked_log_softmax():
     assert (logits.grad[:2][~available[:2]] == 0).all() and logits.grad[0, 0] > 0
 
 
-def test_nothing_available_is_finite_and_normalised():
-    log_probs = masked_log_softmax(torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bool))
+def test_where_nothing_is_available_all_is_alike():
+    logits = torch.tensor([[3.0, -2.0, 0.0, 70.0], [0.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    log_probs = masked_log_softmax(logits, torch.zeros(2, 4, dtype=torch.bool))
     assert torch.allclose(log_probs.exp(), torch.full((2, 4), 0.25))
+    log_probs[:, 3].sum().backward()
+    assert (logits.grad == 0).all()
 
 
 def test_standardizer():
@@ -160,6 +196,16 @@ def test_standardizer():
     assert torch.allclose(done.mean(1), torch.zeros(2, 3), atol=1e-5)
     assert torch.allclose(done.std(1, correction=0)[:, :2], torch.ones(2, 2), atol=1e-4)
     assert (done[..., 2] == 0).all()
+
+
+def test_standardizer_tells_small_features_from_rounding():
+    """A feature in tiny units varies as much as any; what varies by the last bits of its mean is constant."""
+    noise = torch.randn(1, 400, 3, generator=torch.Generator().manual_seed(2))
+    values = noise * torch.tensor([1e-6, 1e-3, 1e-3]) + torch.tensor([0.0, 1.0, 1e4])
+    assert 0 < values[..., 2].std() < 0.01
+    done = Standardizer.fit(values)(values)
+    assert torch.allclose(done.std(1, correction=0)[0, :2], torch.ones(2), atol=1e-3)
+    assert done[..., 2].abs().max() < 0.01
 
 
 class TestPolicy:
