@@ -92,7 +92,15 @@ class OMARConfig(CQLConfig):
     omar_tau: float = Probability
 
 
-class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, OMARConfig):
+class CFCQLConfig(ValueConfig):
+    """CFCQL (docs/cfcql.md)."""
+
+    cfcql_alpha: float = NonNegative
+    cfcql_temperature: float = NonNegative
+    cfcql_mixing_width: int = Positive
+
+
+class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, OMARConfig, CFCQLConfig):
     """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
 
 
@@ -102,4 +110,5 @@ ALGORITHM_CONFIGS: dict[str, type[Section]] = {
     "omiga": OMIGAConfig,
     "cql": CQLConfig,
     "omar": OMARConfig,
+    "cfcql": CFCQLConfig,
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.bc import BC
+from inspo_core.algorithms.cfcql import CFCQL
 from inspo_core.algorithms.cql import CQL
 from inspo_core.algorithms.inspo import InSPO
 from inspo_core.algorithms.omar import OMAR
@@ -16,4 +17,5 @@ ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "omiga": OMIGA,
     "cql": CQL,
     "omar": OMAR,
+    "cfcql": CFCQL,
 }
