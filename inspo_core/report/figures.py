@@ -106,7 +106,7 @@ def profiles_figure(results: Results, profiles: dict[tuple[str, str], np.ndarray
         for place, (name, look) in enumerate(looks.items()):
             share, low, high = profiles[f"score_{mode}", name]
             every = (4 * place % 20, 20)  # marks of different algorithms at different places
-            axes.plot(THRESHOLDS, share, color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, markevery=every)
+            axes.plot(THRESHOLDS, share, markevery=every, **look.curve())
             axes.fill_between(THRESHOLDS, low, high, color=look.colour, alpha=0.15, linewidth=0)
         axes.set_xlabel(SCORE)
         axes.set_ylim(-0.03, 1.03)
@@ -171,10 +171,7 @@ def _mode_legend(results: Results, what: str = "of the IQM") -> list[Artist]:
 
 
 def _line_legend(looks: dict[str, Look]) -> list[Artist]:
-    return [
-        Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, label=name)
-        for name, look in looks.items()
-    ]
+    return [Line2D([], [], label=name, **look.curve()) for name, look in looks.items()]
 
 
 def _by_line(names: list[str], note: str = "") -> tuple[float, str]:
@@ -213,7 +210,7 @@ def _draw_curve(axes: Axes, results: Results, dataset: str, name: str, mode: str
     estimates = [results.estimate(column) for column in values.T]
     iqms, lows, highs = zip(*((e.iqm, e.low, e.high) for e in estimates))
     every = max(1, len(steps) // 6)
-    axes.plot(steps, iqms, color=look.colour, linestyle=look.line, linewidth=1.6, marker=look.marker, markersize=4, markevery=every)
+    axes.plot(steps, iqms, markevery=every, **look.curve())
     if len(results.seeds) > 1:
         axes.fill_between(steps, lows, highs, color=look.colour, alpha=0.15, linewidth=0)
     return True
