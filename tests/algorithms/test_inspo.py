@@ -18,7 +18,6 @@ from tests.algorithms.games import (
     TINY,
     conditional,
     estimated_sample,
-    inspo_config,
     joint_table,
     learner,
     random_models,
@@ -359,7 +358,8 @@ class TestTemperatures:
     @pytest.mark.parametrize(("target", "rises"), [(1e-3, True), (5.0, False)])
     def test_tuned_alpha_rises_when_policies_stray_and_falls_when_they_cling(self, target, rises):
         data, models = estimated_sample("xor_d")
-        algorithm = learner("inspo", data, models, **{**TINY, "policy_steps": 30}, alpha_schedule="tuned", beta_schedule="none", target_kl=target, alpha=0.2)
+        changes = {**TINY, "policy_steps": 30, "alpha_schedule": "tuned", "beta_schedule": "none", "target_kl": target, "alpha": 0.2}
+        algorithm = learner("inspo", data, models, **changes)
         metrics = [algorithm.iterate() for _ in range(4)]
         alphas = [values["alpha"] for values in metrics]
         assert alphas[0] == 0.2
@@ -374,6 +374,16 @@ class TestTemperatures:
         for _ in range(2):
             algorithm.iterate()
         assert algorithm._temperatures().alpha == end
+
+    @pytest.mark.parametrize(("fraction", "expected"), [(0.5, [1, 1, 1, 0.5, 0.1, 0]), (1.0, [1, 1, 1, 1, 1, 1])])
+    def test_learning_rates_fall_to_0_once_the_temperatures_are_final(self, two_agents, fraction, expected):
+        models = random_models(two_agents)
+        algorithm = learner("inspo", two_agents, models, iterations=20, **TINY, anneal_fraction=fraction, learning_rate=0.01)
+        for sweep, share in zip((0, 3, 10, 15, 19, 20), expected):
+            algorithm._sweep = sweep
+            algorithm.iterate()
+            for optimizers in (algorithm._optimizers, algorithm._critics.optimizers):
+                assert optimizers.learning_rate == pytest.approx(0.01 * share)
 
     def test_a_resumed_run_goes_on_with_its_alpha(self, two_agents):
         def make() -> InSPO:
@@ -428,7 +438,10 @@ SWITCHES = {
 SCHEDULES = list(itertools.product(["fixed", "annealed", "tuned"], ["none", "constant", "annealed"], [True, False]))
 
 
-@pytest.mark.parametrize("switches", [dict(zip(SWITCHES, values)) for values in itertools.product(*SWITCHES.values())], ids=lambda s: "-".join(s.values()))
+COMBINATIONS = [dict(zip(SWITCHES, values)) for values in itertools.product(*SWITCHES.values())]
+
+
+@pytest.mark.parametrize("switches", COMBINATIONS, ids=lambda switches: "-".join(switches.values()))
 def test_every_combination_of_switches_runs_on_three_masked_agents(switches, three_agents):
     """Each structural combination with two of the eighteen combinations of schedules, which rotate."""
     number = sum(SWITCHES[key].index(value) * 7**place for place, (key, value) in enumerate(switches.items()))

@@ -49,7 +49,7 @@ def test_xor_is_solved_whatever_the_data(name, sweeps):
 
 
 def test_a_product_behavior_cannot_coordinate_agents_on_xor_b():
-    """All seen joint actions pay 1 there. Without the conditional KL every action of an agent looks alike, and both stay mixed."""
+    """All seen joint actions pay 1 there. Without E[log mu(a^i|s,a^-i)] all actions of an agent look alike, and both stay mixed."""
     data, models = estimated_sample("xor_b")
     algorithm = train(data, models, 12, behavior="product")
     assert abs(expected_payoff(algorithm.policy(), XOR)) < 0.15

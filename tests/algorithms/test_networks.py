@@ -158,7 +158,6 @@ def test_networks_of_one_loss_take_their_steps_together(network, inputs):
     seconds = [stack(1) for _ in range(3)]
     together = [RowOptimizers(stacks, 0.01) for stacks in (network, seconds[0])]
     start = network.parameters.clone(), seconds[0].parameters.clone()
-    seconds[0].gradients.fill_(100)  # of some step before
     RowOptimizers.step_together(together, loss_of(network, seconds[0]))
     RowOptimizers(copies[0], 0.01).step(loss_of(copies[0], seconds[1]))
     RowOptimizers(seconds[2], 0.01).step(loss_of(copies[1], seconds[2]))
