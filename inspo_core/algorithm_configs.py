@@ -80,6 +80,13 @@ class OMIGAConfig(ValueConfig):
     weight_clip: float = Positive
 
 
+class ICQConfig(ValueConfig):
+    """ICQ, multi-agent (docs/icq.md)."""
+
+    icq_temperature: float = Positive
+    icq_target_temperature: float = Positive
+
+
 class CQLConfig(ValueConfig):
     """Independent conservative Q-learning (docs/cql.md)."""
 
@@ -100,7 +107,7 @@ class CFCQLConfig(ValueConfig):
     cfcql_mixing_width: int = Positive
 
 
-class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, OMARConfig, CFCQLConfig):
+class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, ICQConfig, OMARConfig, CFCQLConfig):
     """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
 
 
@@ -108,6 +115,7 @@ ALGORITHM_CONFIGS: dict[str, type[Section]] = {
     "inspo": InSPOConfig,
     "bc": BCConfig,
     "omiga": OMIGAConfig,
+    "icq": ICQConfig,
     "cql": CQLConfig,
     "omar": OMARConfig,
     "cfcql": CFCQLConfig,

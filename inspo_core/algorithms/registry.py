@@ -7,6 +7,7 @@ from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.bc import BC
 from inspo_core.algorithms.cfcql import CFCQL
 from inspo_core.algorithms.cql import CQL
+from inspo_core.algorithms.icq import ICQ
 from inspo_core.algorithms.inspo import InSPO
 from inspo_core.algorithms.omar import OMAR
 from inspo_core.algorithms.omiga import OMIGA
@@ -15,6 +16,7 @@ ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "inspo": InSPO,
     "bc": BC,
     "omiga": OMIGA,
+    "icq": ICQ,
     "cql": CQL,
     "omar": OMAR,
     "cfcql": CFCQL,
