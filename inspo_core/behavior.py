@@ -21,6 +21,8 @@ from inspo_core.files import atomic_directory, write_json
 from inspo_core.loop import METRICS, choose_device, run_loop
 from inspo_core.rng import numpy_stream
 
+SLACK = 0.01  # nats a joint action
+
 
 @dataclass(frozen=True)
 class Split:
@@ -53,8 +55,9 @@ class BehaviorEstimation:
     The learning rate falls linearly to 0: at a constant one the probability of a rare joint action (M-NE's best pair is 0.25 % of
     the imbalanced set) swings by 30 % from batch to batch, and the importance ratios of the training with it.
 
-    Kept are the latest parameters whose held-out log-likelihood is within one standard error of the best, of either kind for
-    itself: the best alone is often an early one that a few held-out samples favour, still blurred where the data are sharp.
+    Kept are the latest parameters whose held-out log-likelihood is within one standard error, or :data:`SLACK`, of the best, of
+    either kind for itself: the best alone is often an early one that a few held-out samples favour, still blurred where the data are
+    sharp.
     """
 
     def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str):
@@ -81,7 +84,7 @@ class BehaviorEstimation:
         for name, values in held_out.items():
             mean, error = values.mean().item(), values.std(correction=0).item() / math.sqrt(len(values))
             self._best[name] = max(self._best[name], mean)
-            if mean >= self._best[name] - error:
+            if mean >= self._best[name] - max(error, SLACK):
                 self._kept_value[name] = mean
                 self._kept[name].copy_(self._networks[name].parameters)
         train = self.log_likelihoods(self._split.train[: 4 * len(self._split.held_out)])

@@ -168,8 +168,7 @@ class InSPO:
         """Clone the pool's actions with ``weights``: (P,) of one agent, or (N, P) of all at once."""
         config = self._config
         clipped = weights.clamp(max=config.weight_clip)
-        shape = (config.policy_steps, config.batch_size)
-        drawn = torch.randint(weights.shape[-1], shape, generator=self._streams["batches"], device=weights.device)
+        drawn = self._draw_batches(weights.shape[-1])
         axis, at = (1, (slice(None), drawn)) if agent is None else (0, (agent, drawn))
         columns = (pool.observations[at], pool.available[at], pool.actions[at].unsqueeze(-1), clipped[..., drawn])
         losses = torch.zeros(config.policy_steps, device=weights.device)
@@ -184,6 +183,11 @@ class InSPO:
             "weight_clipped": (weights > config.weight_clip).float().mean().item(),
             "effective_sample_share": (clipped.mean(-1).square() / clipped.square().mean(-1).clamp(min=1e-30)).mean().item(),
         }
+
+    def _draw_batches(self, size: int) -> Tensor:
+        """Positions in a pool of ``size`` for the steps of a policy: (G, B)."""
+        shape = (self._config.policy_steps, self._config.batch_size)
+        return torch.randint(size, shape, generator=self._streams["batches"], device=self._data.rows.device)
 
     def _distances(self, pool: Pool, log_pi: Tensor) -> dict[str, float]:
         """How far the policies are from the data's, and how mixed they still are."""

@@ -5,10 +5,8 @@ Shapes: N agents, B batch, A actions, O observation size, P parameters of all ne
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor
@@ -23,7 +21,7 @@ class StackedNetworks(ABC):
     """N networks of one shape, evaluated together by one batched matrix product a layer.
 
     One network alone can be evaluated and trained too, as the sequential update needs. All parameters lie in the flat tensor
-    ``parameters``, all gradients in ``gradients``.
+    ``parameters``; autograd knows them as the leaves ``stacked`` (N, in, out), or as those of one network, ``rows[i]``.
     """
 
     memory = 0  # steps of history that an input holds; 0: only the present, without that axis
@@ -33,27 +31,19 @@ class StackedNetworks(ABC):
         self.n, self.sizes = n, sizes
         self._shapes = [shape for i, o in shapes for shape in ((n, i, o), (n, 1, o))]
         self.parameters = torch.empty(sum(math.prod(shape) for shape in self._shapes), device=device)  # (P,)
-        self.gradients = torch.zeros_like(self.parameters)
         for index, block in enumerate(self._blocks(self.parameters)):
             bound = 1 / math.sqrt(shapes[index // 2][0])
             block.uniform_(-bound, bound, generator=generator)
-        self._all = self._leaves(slice(None))
-        self.rows = [self._leaves(i) for i in range(n)]
+        self.stacked = [block.detach().requires_grad_() for block in self._blocks(self.parameters)]
+        self.rows = [[block[i].detach().requires_grad_() for block in self._blocks(self.parameters)] for i in range(n)]
 
     def _blocks(self, flat: Tensor) -> list[Tensor]:
         pieces = flat.split([math.prod(shape) for shape in self._shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes)]
 
-    def _leaves(self, agents: slice | int) -> list[Tensor]:
-        # Leaf views with gradient views: autograd writes into the flat gradient, and no slicing enters the graph.
-        leaves = [block[agents].detach().requires_grad_() for block in self._blocks(self.parameters)]
-        for leaf, gradient in zip(leaves, self._blocks(self.gradients)):
-            leaf.grad = gradient[agents]
-        return leaves
-
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, B, in) -> (N, B, out), every network on its own inputs; with memory (N, B, L, in + 1), see ``recurrent.py``."""
-        return self._forward(self._all, inputs, torch.baddbmm)
+        return self._forward(self.stacked, inputs, torch.baddbmm)
 
     def one(self, agent: int, inputs: Tensor) -> Tensor:
         """The same of one agent's network, without the axis N."""
@@ -88,57 +78,41 @@ class RowOptimizers:
     """
 
     def __init__(self, network: StackedNetworks, learning_rate: float):
-        self._gradients, self.learning_rate = network.gradients, learning_rate
-        self._rows = [_AdamLists.of(row) for row in network.rows]
-        self._all = _AdamLists(*([tensor for row in self._rows for tensor in lists(row)] for lists in _AdamLists.FIELDS))
+        self._network, self.learning_rate = network, learning_rate
+        self._means, self._squares = ([[torch.zeros_like(leaf) for leaf in row] for row in network.rows] for _ in range(2))
+        self._steps = [[torch.zeros((), device=leaf.device) for leaf in row] for row in network.rows]
 
     def step(self, loss: Tensor, agent: int | None = None) -> None:
         """Descend ``loss``: every network's step, or only ``agent``'s, whose parameters alone the loss then depends on."""
-        self._gradients.zero_()
-        loss.backward()
-        self._descend(self._all if agent is None else self._rows[agent])
+        if agent is None:
+            self.step_together([self], loss)
+        else:
+            self._descend([agent], [torch.autograd.grad(loss, self._network.rows[agent])])
 
     @staticmethod
     def step_together(optimizers: "Sequence[RowOptimizers]", loss: Tensor) -> None:
         """Descend a ``loss`` that depends on several stacks of networks, which all take their step."""
+        gradients = iter(torch.autograd.grad(loss, [leaf for optimizer in optimizers for leaf in optimizer._network.stacked]))
         for optimizer in optimizers:
-            optimizer._gradients.zero_()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer._descend(optimizer._all)
+            of_stack = [next(gradients).unbind(0) for _ in optimizer._network.stacked]
+            optimizer._descend(range(optimizer._network.n), zip(*of_stack))
 
-    def _descend(self, trained: "_AdamLists") -> None:
+    def _descend(self, rows: Iterable[int], gradients: Iterable[Sequence[Tensor]]) -> None:
+        lists = ([tensor for row in rows for tensor in of[row]] for of in (self._network.rows, self._means, self._squares, self._steps))
+        leaves, means, squares, steps = lists
         with torch.no_grad():
             adam(
-                trained.leaves, trained.gradients, trained.means, trained.squares, [], trained.steps,
+                leaves, [tensor for row in gradients for tensor in row], means, squares, [], steps,
                 fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0, eps=1e-8, maximize=False,
             )  # fmt: skip
 
-    def state_dict(self) -> dict[str, list[Tensor]]:
-        return {"means": self._all.means, "squares": self._all.squares, "steps": self._all.steps}
+    def state_dict(self) -> dict[str, list[list[Tensor]]]:
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        for name, tensors in self.state_dict().items():
-            for mine, saved in zip(tensors, state[name], strict=True):
+    def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
+        for name, rows in self.state_dict().items():
+            for mine, saved in zip(chain(*rows), chain(*state[name]), strict=True):
                 mine.copy_(saved)
-
-
-@dataclass(frozen=True)
-class _AdamLists:
-    """Parameters with their gradients, moments and step counters, in the same order."""
-
-    leaves: list[Tensor]
-    gradients: list[Tensor]
-    means: list[Tensor]
-    squares: list[Tensor]
-    steps: list[Tensor]
-
-    FIELDS = tuple(attrgetter(name) for name in ("leaves", "gradients", "means", "squares", "steps"))
-
-    @classmethod
-    def of(cls, leaves: list[Tensor]) -> "_AdamLists":
-        zeros = [[torch.zeros_like(leaf) for leaf in leaves] for _ in range(2)]
-        return cls(leaves, [leaf.grad for leaf in leaves], *zeros, [torch.zeros((), device=leaf.device) for leaf in leaves])
 
 
 def masked_log_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
