@@ -87,6 +87,16 @@ class ICQConfig(ValueConfig):
     icq_target_temperature: float = Positive
 
 
+class AlberDICEConfig(ValueConfig):
+    """AlberDICE (docs/alberdice.md): an iteration has ``critic_steps`` gradient steps an agent, one agent after the other."""
+
+    alberdice_alpha: float = Positive
+    alberdice_alpha_final: float = Positive
+    ratio_clip: float = Positive
+    weight_clip: float = Positive
+    support_threshold: float = Field(ge=0, lt=1)
+
+
 class CQLConfig(ValueConfig):
     """Independent conservative Q-learning (docs/cql.md)."""
 
@@ -107,7 +117,7 @@ class CFCQLConfig(ValueConfig):
     cfcql_mixing_width: int = Positive
 
 
-class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, ICQConfig, OMARConfig, CFCQLConfig):
+class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, ICQConfig, AlberDICEConfig, OMARConfig, CFCQLConfig):
     """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
 
 
@@ -116,6 +126,7 @@ ALGORITHM_CONFIGS: dict[str, type[Section]] = {
     "bc": BCConfig,
     "omiga": OMIGAConfig,
     "icq": ICQConfig,
+    "alberdice": AlberDICEConfig,
     "cql": CQLConfig,
     "omar": OMARConfig,
     "cfcql": CFCQLConfig,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from inspo_core.algorithms.alberdice import AlberDICE
 from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.bc import BC
 from inspo_core.algorithms.cfcql import CFCQL
@@ -17,6 +18,7 @@ ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "bc": BC,
     "omiga": OMIGA,
     "icq": ICQ,
+    "alberdice": AlberDICE,
     "cql": CQL,
     "omar": OMAR,
     "cfcql": CFCQL,
