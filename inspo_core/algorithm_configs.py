@@ -97,6 +97,13 @@ class AlberDICEConfig(ValueConfig):
     support_threshold: float = Field(ge=0, lt=1)
 
 
+class OptiDICEConfig(ValueConfig):
+    """OptiDICE over joint actions (docs/optidice.md)."""
+
+    optidice_alpha: float = Positive
+    weight_clip: float = Positive
+
+
 class CQLConfig(ValueConfig):
     """Independent conservative Q-learning (docs/cql.md)."""
 
@@ -117,7 +124,7 @@ class CFCQLConfig(ValueConfig):
     cfcql_mixing_width: int = Positive
 
 
-class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, ICQConfig, AlberDICEConfig, OMARConfig, CFCQLConfig):
+class TrainConfig(LoopConfig, InSPOConfig, OMIGAConfig, ICQConfig, AlberDICEConfig, OptiDICEConfig, OMARConfig, CFCQLConfig):
     """The whole ``train`` section; an algorithm and its fingerprint see only the fields of its own class."""
 
 
@@ -127,6 +134,7 @@ ALGORITHM_CONFIGS: dict[str, type[Section]] = {
     "omiga": OMIGAConfig,
     "icq": ICQConfig,
     "alberdice": AlberDICEConfig,
+    "optidice": OptiDICEConfig,
     "cql": CQLConfig,
     "omar": OMARConfig,
     "cfcql": CFCQLConfig,

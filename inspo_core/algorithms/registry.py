@@ -12,6 +12,7 @@ from inspo_core.algorithms.icq import ICQ
 from inspo_core.algorithms.inspo import InSPO
 from inspo_core.algorithms.omar import OMAR
 from inspo_core.algorithms.omiga import OMIGA
+from inspo_core.algorithms.optidice import OptiDICE
 
 ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "inspo": InSPO,
@@ -19,6 +20,7 @@ ALGORITHMS: dict[str, Callable[[Setup, Any], Algorithm]] = {
     "omiga": OMIGA,
     "icq": ICQ,
     "alberdice": AlberDICE,
+    "optidice": OptiDICE,
     "cql": CQL,
     "omar": OMAR,
     "cfcql": CFCQL,

@@ -10,7 +10,6 @@ from inspo_core.algorithms.transitions import Transitions
 from inspo_core.envs.matrix import XOR
 from tests.algorithms.games import (
     action_probabilities,
-    dataset_of,
     empirical_joint,
     estimated,
     estimated_sample,
@@ -69,18 +68,6 @@ def test_a_turn_ends_at_the_closed_form_of_the_best_response():
     assert np.abs(after[0] - wanted / wanted.sum()).max() < 0.04
     assert np.abs(before[0] - wanted / wanted.sum()).max() > 0.1
     assert (after[1] == before[1]).all()
-
-
-def test_it_gives_up_a_reward_now_for_a_larger_one_later():
-    """Action 0 leads on to a state that pays 1, action 1 ends with 0.5."""
-    actions = np.array([0, 0, 1] * 200)[:, None]
-    states = np.array([[0.0], [1.0], [2.0], [0.0], [3.0]] * 200)
-    rewards = np.array([0.0, 1.0, 0.5] * 200)
-    data = Transitions.from_dataset(dataset_of(states, actions, rewards, [2, 1] * 200, [True] * 400, 2), "cpu")
-    algorithm = learner("alberdice", data, estimated(data, 300), iterations=8, alberdice_alpha=0.2, **FAST)
-    for _ in range(8):
-        algorithm.iterate()
-    assert algorithm.policy().log_probs(torch.zeros(1, 1, 1)).exp()[0, 0, 0] > 0.95
 
 
 @pytest.mark.parametrize("name", ["xor_b", "xor_c"])
