@@ -7,7 +7,7 @@ Its dual has one value nu^i(s) a state. With  rho = pi^-i(a^-i|s) / mu(a^-i|s, a
     A = r - alpha KL(pi^-i(.|s) || mu(.|s, a^i)) + gamma nu(s') - nu(s)
     nu:      min  alpha log E_D[rho exp(A / alpha)] + (1 - gamma) E_D[nu(s)]
     e:       min  E_D[rho (e(s, a^i) - A)^2]
-    policy:  cloning of the data's actions with weights  rho w,  w = target / mu^i,  target(a^i|s) prop. to mu^i(a^i|o^i) exp(e(s, a^i) / alpha)
+    policy:  cloning of the data's actions with weights  rho w,  w = target / mu^i,  target prop. to mu^i(a^i|o^i) exp(e(s, a^i) / alpha)
 The KL inside A is what coordinates: it tells agent i which of its actions the data know together with what the teammates do.
 
 After a terminated episode an absorbing state pays 0 for ever. The dual does not change if a constant is added to all of nu, so nu is 0

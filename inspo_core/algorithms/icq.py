@@ -3,7 +3,7 @@
 Only state-action pairs of the data D are ever evaluated. The joint value is mixed linearly, and with  softmax_D  the softmax over a batch,
 which stands for  exp(.) / Z  under the behavior policy,
     Q_tot(s, a) = sum_i w^i(s) Q^i(o^i, a^i) + b(s),    w^i >= 0
-    Q and the mixing:  E_D[(r + gamma B softmax_D(Q_tot'(s', a') / alpha_target) Q_tot'(s', a') - Q_tot(s, a))^2],  a' the data's next action
+    Q and the mixing:  E_D[(r + gamma B softmax_D(Q_tot'(s', a') / alpha_target) Q_tot'(s', a') - Q_tot(s, a))^2],  a' as in the data
     policy:            -sum_i sum_D softmax_D(A^i / alpha) log pi^i(a^i|o^i),  A^i = w^i(s) (Q^i(o^i, a^i) - sum_a pi^i(a|o^i) Q^i(o^i, a))
 B is the number of pairs in the softmax, ' are targets.
 

@@ -9,8 +9,8 @@ so that agent i has the closed form  pi^i = mu^i exp(z^i),  z^i = w^i(s) (Q^i - 
 Only dataset actions are ever looked at.
 
 Differences from the authors' public code (ZhengYinan-AIR/OMIGA, StarCraft part): a network an agent instead of one with the agent's number
-as input; the mixing sees the state where the data have one; no gradient clipping; z is clipped in the policy's weights only, since a clipped
-z in V's loss has no gradient and V would fall where it should rise; terminations are the data's.
+as input; the mixing sees the state where the data have one; no gradient clipping; z is clipped in the policy's weights only, since a
+clipped z in V's loss has no gradient and V would fall where it should rise; terminations are the data's.
 
 Shapes: N agents, B batch, A actions, O observation, S state.
 """
@@ -56,7 +56,13 @@ class OMIGA(BatchLearner):
         self.descend("mixer", q=q_loss, v=v_loss, policy=policy_loss)
         for name in ("q", "v", "mixer"):
             self.follow(name, self._target_rate)
-        return {"q_loss": q_loss, "v_loss": v_loss, "policy_loss": policy_loss, "q_mean": q_targets.mean(), "weight_mean": cloning_weights.mean()}
+        return {
+            "q_loss": q_loss,
+            "v_loss": v_loss,
+            "policy_loss": policy_loss,
+            "q_mean": q_targets.mean(),
+            "weight_mean": cloning_weights.mean(),
+        }
 
 
 def value_loss(z: Tensor, weighted_v: Tensor) -> Tensor:
