@@ -5,13 +5,12 @@ Shapes: N agents, B batch, A actions, O observation size, P parameters of all ne
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
-from torch.optim.adam import adam
 
 # Log-probability given to unavailable actions: zero probability, yet finite, so that 0 * log 0 stays 0.
 IMPOSSIBLE = -1e9
@@ -67,27 +66,28 @@ class StackedMLP(StackedNetworks):
     @staticmethod
     def _forward(leaves: list[Tensor], x: Tensor, affine: Callable[..., Tensor]) -> Tensor:
         for layer in range(0, len(leaves), 2):
-            x = affine(leaves[layer + 1], x if layer == 0 else leaky_relu(x), leaves[layer])
+            x = affine(leaves[layer + 1], x if layer == 0 else leaky_relu(x, inplace=True), leaves[layer])
         return x
 
 
 class RowOptimizers:
     """One Adam for each network of a :class:`StackedNetworks`, so that an agent can be trained while the others rest.
 
-    It calls PyTorch's functional Adam: the optimizer object's own bookkeeping takes as long as the arithmetic of small networks.
+    It calls PyTorch's fused kernel: the optimizer object's own bookkeeping takes as long as the arithmetic of small networks.
     """
 
     def __init__(self, network: StackedNetworks, learning_rate: float):
         self._network, self.learning_rate = network, learning_rate
         self._means, self._squares = ([[torch.zeros_like(leaf) for leaf in row] for row in network.rows] for _ in range(2))
-        self._steps = [[torch.zeros((), device=leaf.device) for leaf in row] for row in network.rows]
+        self._steps = torch.zeros(network.n, device=network.parameters.device)
+        self._step_lists = [[step] * len(row) for step, row in zip(self._steps, network.rows)]  # views: a network's tensors share one
 
     def step(self, loss: Tensor, agent: int | None = None) -> None:
         """Descend ``loss``: every network's step, or only ``agent``'s, whose parameters alone the loss then depends on."""
         if agent is None:
             self.step_together([self], loss)
         else:
-            self._descend([agent], [torch.autograd.grad(loss, self._network.rows[agent])])
+            self._descend(slice(agent, agent + 1), torch.autograd.grad(loss, self._network.rows[agent]))
 
     @staticmethod
     def step_together(optimizers: "Sequence[RowOptimizers]", loss: Tensor) -> None:
@@ -95,24 +95,26 @@ class RowOptimizers:
         gradients = iter(torch.autograd.grad(loss, [leaf for optimizer in optimizers for leaf in optimizer._network.stacked]))
         for optimizer in optimizers:
             of_stack = [next(gradients).unbind(0) for _ in optimizer._network.stacked]
-            optimizer._descend(range(optimizer._network.n), zip(*of_stack))
+            optimizer._descend(slice(None), list(chain(*zip(*of_stack))))
 
-    def _descend(self, rows: Iterable[int], gradients: Iterable[Sequence[Tensor]]) -> None:
-        lists = ([tensor for row in rows for tensor in of[row]] for of in (self._network.rows, self._means, self._squares, self._steps))
-        leaves, means, squares, steps = lists
+    def _descend(self, rows: slice, gradients: Sequence[Tensor]) -> None:
+        of_rows = (self._network.rows, self._means, self._squares, self._step_lists)
+        leaves, means, squares, steps = (list(chain(*tensors[rows])) for tensors in of_rows)
+        self._steps[rows] += 1  # the kernel wants the number of the step under way
         with torch.no_grad():
-            adam(
-                leaves, [tensor for row in gradients for tensor in row], means, squares, [], steps,
-                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0, eps=1e-8, maximize=False,
+            torch._fused_adam_(
+                leaves, gradients, means, squares, [], steps,
+                lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0, eps=1e-8, amsgrad=False, maximize=False,
             )  # fmt: skip
 
-    def state_dict(self) -> dict[str, list[list[Tensor]]]:
+    def state_dict(self) -> dict:
         return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
-    def load_state_dict(self, state: dict[str, list[list[Tensor]]]) -> None:
-        for name, rows in self.state_dict().items():
-            for mine, saved in zip(chain(*rows), chain(*state[name]), strict=True):
-                mine.copy_(saved)
+    def load_state_dict(self, state: dict) -> None:
+        for mine, saved in ((self._means, state["means"]), (self._squares, state["squares"])):
+            for moment, old in zip(chain(*mine), chain(*saved), strict=True):
+                moment.copy_(old)
+        self._steps.copy_(state["steps"])
 
 
 def masked_log_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
