@@ -29,11 +29,6 @@ def data(request) -> Transitions:
     return some_agents(*request.param)
 
 
-@pytest.fixture(scope="module")
-def three_agents() -> Transitions:
-    return some_agents(0, 1, 2)
-
-
 def mu_of(kind: str, data: Transitions, models: BehaviorModels, **changes: object) -> Mu:
     config = inspo_config(**{"support_threshold": 0.2, "teammate_samples": 9, **changes})
     if kind == "product":
