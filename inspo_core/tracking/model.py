@@ -1,6 +1,6 @@
 """Writes a trained policy as an MLflow model, with signature, input example and pinned requirements; nothing is pickled.
 
-Shapes: B batch, N agents, O observation size, A actions.
+Shapes: B batch, T steps, N agents, O observation size, A actions.
 """
 
 import importlib.metadata
@@ -22,11 +22,12 @@ def write(policy: Path, folder: Path, model_id: str, run_id: str, location: str)
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
     architecture = read_json(policy / ARCHITECTURE)
-    agents, observation, actions = architecture["n_agents"], architecture["sizes"][0], architecture["sizes"][-1]
+    agents, actions = architecture["n_agents"], architecture["sizes"][-1]
+    seen = (*([-1] if architecture["memory"] else []), agents, architecture["sizes"][0])  # with memory: of T steps
     signature = ModelSignature(
         inputs=Schema(
             [
-                TensorSpec(np.dtype("float32"), (-1, agents, observation), "observations"),
+                TensorSpec(np.dtype("float32"), (-1, *seen), "observations"),
                 TensorSpec(np.dtype("bool"), (-1, agents, actions), "available_actions"),
             ]
         ),
@@ -39,7 +40,7 @@ def write(policy: Path, folder: Path, model_id: str, run_id: str, location: str)
         artifacts={"architecture": str(policy / ARCHITECTURE), "parameters": str(policy / PARAMETERS)},
         signature=signature,
         input_example={
-            "observations": np.zeros((1, agents, observation), np.float32),
+            "observations": np.zeros((1, *(abs(size) for size in seen)), np.float32),
             "available_actions": np.ones((1, agents, actions), bool),
         },
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],

@@ -27,16 +27,22 @@ class Actor:
         architecture = json.loads(Path(context.artifacts["architecture"]).read_text())
         tensors = load_file(context.artifacts["parameters"])
         self.mean, self.scale = tensors["mean"], tensors["scale"]
-        self.sharpness = architecture["sharpness"]
-        n = architecture["n_agents"]
-        shapes = [shape for i, o in pairwise(architecture["sizes"]) for shape in ((n, i, o), (n, 1, o))]
+        self.memory, self.sharpness = architecture["memory"], architecture["sharpness"]
+        sizes, n = architecture["sizes"], architecture["n_agents"]
+        affine = list(pairwise(sizes))
+        if self.memory:
+            *affine, (last, hidden), (_, actions) = affine
+            affine += [(last, 3 * hidden), (hidden, 3 * hidden), (hidden, actions)]
+        shapes = [shape for i, o in affine for shape in ((n, i, o), (n, 1, o))]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
-        self.layers = [part.reshape(shape) for part, shape in zip(np.split(tensors["parameters"], ends[:-1]), shapes)]
+        parts = [part.reshape(shape) for part, shape in zip(np.split(tensors["parameters"], ends[:-1]), shapes)]
+        self.layers = list(zip(parts[::2], parts[1::2]))  # weight (N, in, out), bias (N, 1, out)
 
     def predict(self, context, model_input, params=None):
         """The agents' actions, (B, N) int64.
 
-        ``model_input``: ``observations`` (B, N, O) float32 as the game gives them, ``available_actions`` (B, N, A) bool.
+        ``model_input``: ``observations`` (B, N, O) float32 as the game gives them, of a policy with memory (B, T, N, O), the episode so
+        far; ``available_actions`` (B, N, A) bool, now.
         ``params``: ``greedy`` takes the most probable action, otherwise actions are drawn, the same ones for the same ``seed``.
         """
         params = params or {}
@@ -48,11 +54,45 @@ class Actor:
         return logits.argmax(-1)
 
     def logits(self, observations):
-        """(B, N, O) -> (B, N, A)"""
-        x = (observations.swapaxes(0, 1) - self.mean) / self.scale  # (N, B, O)
-        for layer in range(0, len(self.layers), 2):
-            x = (x if layer == 0 else np.maximum(x, LEAK * x)) @ self.layers[layer] + self.layers[layer + 1]
-        return self.sharpness * x.swapaxes(0, 1)
+        """(B, N, O), or with memory (B, T, N, O) -> (B, N, A)"""
+        if self.memory:
+            outputs = self.recurrent([self.standardised(step) for step in observations[:, -self.memory :].swapaxes(0, 1)])
+        else:
+            outputs = self.perceptron(self.standardised(observations), self.layers)
+        return self.sharpness * outputs.swapaxes(0, 1)
+
+    def standardised(self, observations):
+        """(B, N, O) -> (N, B, O)"""
+        return (observations.swapaxes(0, 1) - self.mean) / self.scale
+
+    def perceptron(self, x, layers):
+        """(N, B, in) -> (N, B, out)"""
+        for index, (weight, bias) in enumerate(layers):
+            x = (x if index == 0 else leaky(x)) @ weight + bias
+        return x
+
+    def recurrent(self, steps):
+        """The gated recurrent unit over T times (N, B, O), then the last layer."""
+        *before, (from_input, input_bias), (from_hidden, hidden_bias), last = self.layers
+        hidden = np.zeros((*steps[0].shape[:2], from_hidden.shape[1]), np.float32)
+        for x in steps:
+            for weight, bias in before:
+                x = leaky(x @ weight + bias)
+            reset_x, keep_x, new_x = np.split(x @ from_input + input_bias, 3, axis=-1)
+            reset_h, keep_h, new_h = np.split(hidden @ from_hidden + hidden_bias, 3, axis=-1)
+            new = np.tanh(new_x + sigmoid(reset_x + reset_h) * new_h)
+            hidden = new + sigmoid(keep_x + keep_h) * (hidden - new)
+        return self.perceptron(hidden, [last])
+
+
+def leaky(x):
+    """The leaky ReLU."""
+    return np.maximum(x, LEAK * x)
+
+
+def sigmoid(x):
+    """The logistic function, which saturates instead of overflowing."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 class ServedPolicy(Actor, PythonModel):

@@ -125,3 +125,15 @@ def test_data_of_a_single_transition(name):
     first = replace(data, actions=data.actions[:, :1], rewards=0 * data.rewards[:1], continues=data.continues[:1], rows=data.rows[:1])
     algorithm = make(name, first)
     assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
+
+
+def test_policies_with_memory_are_trained_and_resumed(name, data, tmp_path):
+    settings = {**TINY, "memory": 3, "iterations": 4}
+    whole, half, resumed = (learner(name, data, random_models(data), seed=seed, **settings) for seed in (0, 0, 5))
+    assert whole.policy().network.memory == 3
+    rows = run(whole, 4)
+    assert all(math.isfinite(value) for metrics in rows for value in metrics.values())
+    run(half, 2)
+    torch.save(half.state_dict(), tmp_path / "state.pt")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert run(resumed, 2) == rows[2:] and torch.equal(parameters(resumed), parameters(whole))

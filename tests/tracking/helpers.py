@@ -83,15 +83,16 @@ def expected_loss(steps: range) -> list[tuple[int, float]]:
     return [(step, 1 / step) for step in steps]
 
 
-def save_policy(folder: Path, seed: int = 0) -> "Policy":
-    """A real policy with random weights; its actions depend on the observation."""
+def save_policy(folder: Path, seed: int = 0, memory: int = 0) -> "Policy":
+    """A real policy with random weights; its actions depend on the observations."""
     import torch  # most processes of these tests do without it
 
-    from inspo_core.algorithms.networks import StackedMLP, Standardizer
+    from inspo_core.algorithms.networks import Standardizer
     from inspo_core.algorithms.policy import Policy
+    from inspo_core.algorithms.recurrent import stacked
 
     generator = torch.Generator().manual_seed(seed)
-    network = StackedMLP(N, [O, 16, A], generator, "cpu")
+    network = stacked(N, [O, 12, 16, A], memory, generator, "cpu")
     network.parameters.mul_(3)
     policy = Policy(network, Standardizer(torch.randn(N, 1, O, generator=generator), torch.rand(N, 1, O, generator=generator) + 0.5))
     folder.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,23 @@ def test_a_model_loads_without_project_or_torch_and_acts_as_the_policy(project, 
     assert answers["loaded"] == []
 
 
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_a_policy_with_memory_is_served_the_episode_so_far(project, steps):
+    policy = save_policy(project / "policy", memory=4)
+    model.write(project / "policy", project / "model", "m-1", "r-1", "here")
+    import mlflow
+
+    served = mlflow.pyfunc.load_model(str(project / "model"))
+    seen = np.random.default_rng(1).normal(size=(300, steps, N, O)).astype(np.float32)
+    available = np.ones((300, N, A), bool)
+    actions = served.predict({"observations": seen, "available_actions": available})
+    log_probs = policy.log_probs(torch.from_numpy(seen))
+    assert log_probs.topk(2).values.diff().abs().min() > 1e-6  # no tie decides
+    assert actions.tolist() == log_probs.argmax(-1).tolist()
+    first, last = (served.predict({"observations": part, "available_actions": available}) for part in (seen[:, :1], seen[:, -1:]))
+    assert steps == 1 or not (np.array_equal(actions, first) or np.array_equal(actions, last))
+
+
 def test_probabilities_and_samples_are_the_policys(project):
     policy = save_policy(project / "policy")
     model.write(project / "policy", project / "model", "m-1", "r-1", "here")
