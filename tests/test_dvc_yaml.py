@@ -103,6 +103,6 @@ def test_an_experiment_depends_on_the_code_of_all_stages_and_on_its_own_paramete
     assert set(named) == code - within | {"data", own} and named == sorted(named)
     assert set(entry["params"]) == set(Params.model_fields) - {"experiment"}
     assert entry["cmd"] == f"python -m pipelines.local {own}"
-    assert entry["outs"] == [{"runs/${item.name}": {"persist": True}}]
+    assert entry["outs"] == [{"runs/${item.name}": {"cache": False, "persist": True}}]
     files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - {"dvc"}
     assert set(entry["matrix"]["name"]) == files

@@ -1,5 +1,6 @@
 """A small tree of evaluations and trainings with the numbers that such runs give."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -17,6 +18,11 @@ GAMES = {  # dataset -> algorithm or variant -> mean of the final return, its sp
     "bridge_mixed": {"inspo": (-1.26, 0.02, -17.7), "bc": (-9.4, 1.3, -17.7), "inspo_product": (-1.5, 0.1, -17.7)},
 }
 STEPS = (10, 20, 30, 40, 50, 60)
+
+
+@functools.cache
+def committed() -> Params:
+    return load_params(ROOT / "params.yaml")
 
 
 class Tree:
@@ -42,7 +48,7 @@ class Tree:
         ended = final + spread * rng.normal()
         best = {"xor_c": 1.0, "mne_imbalanced": 20.0, "bridge_mixed": -1.23545}[dataset]
         ended = min(ended, best)
-        learner = learner_of(name, load_params(ROOT / "params.yaml"))
+        learner = learner_of(name, committed())
         run = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant, "seed": seed, **record}
         training = self.trainings / dataset / name / f"seed_{seed}"
         training.mkdir(parents=True, exist_ok=True)

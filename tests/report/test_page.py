@@ -10,10 +10,10 @@ from inspo_core.report import read_results, write_report
 from inspo_core.report.page import write_page
 
 
-@pytest.fixture
-def experiment(make_tree, tmp_path):
+@pytest.fixture(scope="module")
+def made(make_tree, tmp_path_factory):
     """An experiment's folder with report, trainings, evaluations, behavior models and a ledger that lacks one training."""
-    tree = make_tree(tmp_path / "runs/small", ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], [0, 1, 2])
+    tree = make_tree(tmp_path_factory.mktemp("runs") / "small", ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], [0, 1, 2])
     write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.root / "report")
     for dataset in ("xor_c", "mne_imbalanced"):
         for seed in (0, 1, 2):
@@ -24,6 +24,12 @@ def experiment(make_tree, tmp_path):
     origin |= {"processor": "Abacus 3", "cores": 4, "version_python": "3.11.7", "version_torch": "2.13.0"}
     write_json(tree.root / "provenance.json", {"origins": [origin], "runs": runs})
     return tree.root
+
+
+@pytest.fixture
+def experiment(made, tmp_path):
+    """A copy to change."""
+    return shutil.copytree(made, tmp_path / "runs/small")
 
 
 def test_a_page_holds_the_tables_the_figures_and_where_the_runs_come_from(experiment, tmp_path):
