@@ -8,7 +8,7 @@ which stands for  exp(.) / Z  under the behavior policy,
 B is the number of pairs in the softmax, ' are targets.
 
 Differences from the authors' public code (YiqinYang/ICQ, ICQ-MA): one-step targets on single transitions instead of TD(lambda) along
-episodes; w is not normalised, it has a bias beside it and stands in the exponent, as in the paper (its Theorem 2), where the code
+episodes; w is not normalised, it has a bias beside it and stands in the exponent, as in the paper's decomposition, where the code
 normalises it and multiplies the loss by it; Adam instead of RMSprop, slowly following targets instead of copied ones. Where a time limit
 cuts an episode off the data have no next action: those transitions train the policies only.
 

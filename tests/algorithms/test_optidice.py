@@ -60,13 +60,13 @@ def test_weights_of_joint_actions_do_not_coordinate_their_marginals():
     assert abs(expected_payoff(algorithm.policy(), XOR)) < 0.2
 
 
-@pytest.mark.parametrize("name", ["optidice", "alberdice"])
+@pytest.mark.parametrize("name", ["optidice", "alberdice", "omiga", "icq"])
 def test_a_reward_now_is_given_up_for_a_larger_one_later(name):
     """Action 0 leads on to a state that pays 1, action 1 ends with 0.5."""
     states = np.array([[0.0], [1.0], [2.0], [0.0], [3.0]] * 200)
     actions, rewards = np.array([0, 0, 1] * 200)[:, None], np.array([0.0, 1.0, 0.5] * 200)
     data = Transitions.from_dataset(dataset_of(states, actions, rewards, [2, 1] * 200, [True] * 400, 2), "cpu")
-    algorithm = learner(name, data, estimated(data, 300), iterations=12, alberdice_alpha=0.2, **FAST)
+    algorithm = learner(name, data, estimated(data, 300), iterations=12, alberdice_alpha=0.2, omiga_alpha=0.1, **FAST)
     for _ in range(12):
         algorithm.iterate()
     assert algorithm.policy().log_probs(torch.zeros(1, 1, 1)).exp()[0, 0, 0] > 0.9
