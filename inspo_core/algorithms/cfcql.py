@@ -8,9 +8,11 @@ https://arxiv.org/abs/2309.12696. A joint value, mixed monotonically from local 
 
 (b, a^-i) is counterfactual: agent i plays b, its teammates what they play in the data.
 
-As in the authors' public code for discrete actions (thu-rllab/CFCQL), the agent furthest from its data weighs most. Deliberate differences from it:
-one-step targets instead of TD(lambda); a network an agent, without recurrence if ``memory`` is 0; all parts of the mixing come from one
-hypernetwork; targets follow by Polyak averaging; mu^i are the clones of the behavior stage.
+As in the authors' public code for discrete actions (thu-rllab/CFCQL), the agent furthest from its data weighs most. Deliberate differences
+from that code: one-step targets instead of TD(lambda); a network an agent, without recurrence if ``memory`` is 0; all parts of the mixing
+come from one hypernetwork; targets follow by Polyak averaging; mu^i are the clones of the behavior stage.
+
+Shapes: N agents, B batch, A actions, R rows of the data.
 """
 
 import torch

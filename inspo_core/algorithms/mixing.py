@@ -1,9 +1,9 @@
-"""Monotone mixing of the agents' values into one: linear,  total(s) = sum_i w^i(s) value^i + b(s)  with  w^i(s) >= 0,  and in two layers.
+"""Monotone mixing of the agents' values into one, linear or in two layers; weights and biases come from a hypernetwork of the state.
 
-The weights and the bias come from a hypernetwork of the state; their form is that of ICQ (Yang et al., NeurIPS 2021, arXiv 2106.03400)
-and OMIGA (Wang et al., NeurIPS 2023, arXiv 2307.11620). Since no weight is negative, what is best for every agent is best for all.
+Linear:  total(s) = sum_i w^i(s) value^i + b(s)  with  w^i(s) >= 0,  as in ICQ (Yang et al., NeurIPS 2021, arXiv 2106.03400) and OMIGA
+(Wang et al., NeurIPS 2023, arXiv 2307.11620). Since no weight is negative, what is best for every agent is best for all.
 
-Shapes: N agents, B batch, S state.
+Shapes: N agents, B batch, A actions, S state, E width of the mixed layer.
 """
 
 from dataclasses import dataclass
@@ -35,10 +35,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class TwoLayerMixing:
-    """QMIX (Rashid et al., ICML 2018, arXiv 1803.11485) at some states:  total = w2 . elu(W1 values + b1) + b2  with  W1, w2 >= 0.
-
-    E is the width of the mixed layer.
-    """
+    """QMIX (Rashid et al., ICML 2018, arXiv 1803.11485) at some states:  total = w2 . elu(W1 values + b1) + b2  with  W1, w2 >= 0."""
 
     first: Tensor  # (B, N, E), not negative
     first_bias: Tensor  # (B, E)
