@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inspo_core import fingerprint, stages
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS
 from inspo_core.config import load_params
 from inspo_core.datasets import write_dataset
 from inspo_core.datasets.build import SETS
@@ -157,10 +158,11 @@ def code(tmp_path, monkeypatch) -> Path:
 
 
 CHANGES = {
-    "algorithms/inspo.py": {"behavior", "train"},
+    "algorithms/inspo.py": {"train"},
+    "algorithms/behavior_models.py": {"behavior", "train"},
     "algorithms/networks.py": {"behavior", "train", "evaluate"},
     "rollouts.py": {"train", "evaluate"},
-    "envs/bridge.py": {"ingest", "train", "evaluate"},
+    "envs/bridge.py": {"ingest", "train", "evaluate", "report"},
     "statistics.py": {"evaluate", "report"},
     "tracking/tracker.py": set(),
     "seeds.py": set(),
@@ -172,8 +174,36 @@ CHANGES = {
 def test_code_changes_the_stages_that_run_it(code, file, stages_of_it):
     before = {stage: code_hash(stage) for stage in STAGE_CODE}
     with open(code / file, "a") as source:
-        source.write("# changed\n")
+        source.write("CHANGED = True\n")
     assert {stage for stage in STAGE_CODE if code_hash(stage) != before[stage]} == stages_of_it
+
+
+@pytest.mark.parametrize(
+    ("file", "algorithms"),
+    [
+        ("algorithms/inspo.py", {"inspo"}),
+        ("algorithms/mu.py", {"inspo"}),
+        ("algorithms/mixing.py", {"icq", "omiga", "cfcql"}),
+        ("algorithms/registry.py", set()),
+        ("algorithms/networks.py", set(ALGORITHM_CONFIGS)),
+        ("envs/bridge.py", set(ALGORITHM_CONFIGS)),
+    ],
+)
+def test_code_of_an_algorithm_changes_no_other(code, file, algorithms):
+    before = {name: code_hash("train", name) for name in ALGORITHM_CONFIGS}
+    with open(code / file, "a") as source:
+        source.write("CHANGED = True\n")
+    assert {name for name in before if code_hash("train", name) != before[name]} == algorithms
+
+
+def test_words_about_code_change_nothing(code):
+    before = code_hash("train")
+    source = code / "algorithms/inspo.py"
+    text = source.read_text()
+    source.write_text("# A comment.\n" + text.replace('"""One sweep over all agents."""', '"""Other words."""'))
+    assert code_hash("train") == before
+    source.write_text(text.replace("self._sweep += 1", "self._sweep += 2"))
+    assert code_hash("train") != before
 
 
 def test_byte_code_is_no_code(code):
