@@ -18,6 +18,7 @@ COPY --from=environment /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/inspo PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet
 WORKDIR /inspo
 COPY params.yaml dvc.yaml ./
+COPY experiments experiments
 COPY pipelines pipelines
 COPY components components
 COPY inspo_core inspo_core

@@ -23,10 +23,11 @@ from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures
 from inspo_core.algorithms.learner import reward_scale_of
 from inspo_core.algorithms.mu import JointMu, ProductMu
-from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, masked_log_softmax
+from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedNetworks, masked_log_softmax
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.streams import Streams
+from inspo_core.errors import InspoError
 
 # Size of the dual step on log alpha, a sweep, per nat of distance from the target KL, and where alpha stays.
 DUAL_RATE = 0.1
@@ -45,6 +46,8 @@ class InSPO:
         self._network = stacked(data.n_agents, sizes, config.memory, self._streams["initial"], setup.device)
         self._optimizers = RowOptimizers(self._network, config.learning_rate)
         models = setup.behavior()
+        if config.initial_policy == "clones":
+            self._begin_at(models.local)
         if config.behavior == "joint":
             self._mu = JointMu(models, data, config, self._streams["teammates"])
         else:
@@ -55,6 +58,15 @@ class InSPO:
         self._critics = critics(data, config, self._streams)
         self._sweep = 0
         self._tuned_alpha = config.alpha
+
+    def _begin_at(self, clones: StackedNetworks) -> None:
+        wanted, found = ((network.sizes[1:-1], network.memory) for network in (self._network, clones))
+        if wanted != found:
+            raise InspoError(
+                "train.initial_policy is 'clones', which needs networks like theirs: train.hidden and train.memory are "
+                f"{wanted[0]} and {wanted[1]}, behavior.hidden and behavior.memory {found[0]} and {found[1]}"
+            )
+        self._network.parameters.copy_(clones.parameters)
 
     def iterate(self) -> dict[str, float]:
         """One sweep over all agents."""
