@@ -14,10 +14,11 @@ After a terminated episode an absorbing state pays 0 for ever. The dual does not
 there. How much of D is absorbed follows from continuing every terminated episode by 1 / (1 - gamma) steps, the horizon of the discount.
 
 Differences from the authors' public code (dematsunaga/alberdice): mu(a^-i|s, a^i) and mu^i come from the behavior stage instead of being
-trained along; an agent has a whole turn of gradient steps instead of one; batches are reweighted with rho, not resampled; the
-absorbing state is summed up as above instead of padding episodes with it; the target, that of their I-projection, is reached by weighted
-cloning, in which nothing but actions of the data counts, hence no conservative term on e; no gradient penalty on nu. As there, nu's
-second term is over all states of the data, and the teammates' actions in exp(A / alpha) are single samples.
+trained along; an agent has a whole turn of gradient steps instead of one; the learning rate falls to 0 over the second half of the
+iterations; batches are reweighted with rho, not resampled; the absorbing state is summed up as above instead of padding episodes with it;
+the target, that of their I-projection, is reached by weighted cloning, in which nothing but actions of the data counts, hence no
+conservative term on e; no gradient penalty on nu. As there, nu's second term is over all states of the data, and the teammates' actions
+in exp(A / alpha) are single samples.
 
 Shapes: N agents, B batch, A actions, R rows of the data, S state.
 """
@@ -59,6 +60,9 @@ class AlberDICE(BatchLearner):
         """A turn of every agent, in order."""
         config, progress = self._dice, min(1.0, self._iteration / max(1, self._iterations - 1))
         self._alpha = config.alberdice_alpha * (config.alberdice_alpha_final / config.alberdice_alpha) ** progress
+        left = max(0.0, 1 - self._iteration / self._iterations)
+        for optimizer in self._optimizers.values():  # at a small alpha exp(e / alpha) makes much of what noise large steps leave in e
+            optimizer.learning_rate = config.learning_rate * min(1.0, 2 * left)
         turns = []
         for agent in range(self.data.n_agents):
             self._agent = agent
