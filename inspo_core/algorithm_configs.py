@@ -52,6 +52,7 @@ class ValueConfig(LearnerConfig):
 class InSPOConfig(BCConfig, ValueConfig):
     """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
 
+    learning_rate_schedule: Literal["constant", "falling"]
     initial_policy: Literal["random", "clones"]
     update: Literal["sequential", "simultaneous"]
     order: Literal["random", "fixed"]

@@ -115,10 +115,11 @@ class InSPO:
         return Temperatures(alpha, beta, value_beta=beta if config.entropy_in_value else 0.0)
 
     def _learning_rate(self) -> float:
-        """Constant while the temperatures are annealed, then falling linearly to 0, so that the last policy does not jitter."""
+        """If it falls: constant while the temperatures are annealed, then linearly to 0, so that the last policy does not jitter."""
         after = self._sweeps - self._anneal_sweeps
-        left = max(0, self._sweeps - self._sweep)
-        return self._config.learning_rate * (min(1.0, left / after) if after > 0 else 1.0)
+        if self._config.learning_rate_schedule == "constant" or after <= 0:
+            return self._config.learning_rate
+        return self._config.learning_rate * min(1.0, max(0, self._sweeps - self._sweep) / after)
 
     def _order(self) -> list[int]:
         if self._config.order == "fixed":
