@@ -9,9 +9,14 @@ from inspo_core.algorithms.networks import RowOptimizers, StackedMLP
 N, B, S = 3, 5, 4
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def hypernetwork() -> StackedMLP:
-    return StackedMLP(1, [S, 8, N + 1], torch.Generator().manual_seed(0), "cpu")
+    return StackedMLP(1, [S, 32, N + 1], torch.Generator().manual_seed(0), "cpu")
 
 
 def test_the_total_is_linear_in_the_values_with_weights_of_the_state(hypernetwork):
