@@ -31,6 +31,8 @@ class LearnerConfig(Section):
     hidden: list[int] = Field(min_length=1)
     memory: int = NonNegative
     learning_rate: float = Positive
+    learning_rate_schedule: Literal["constant", "falling"]
+    anneal_fraction: float = Field(gt=0, le=1)
     batch_size: int = Positive
 
 
@@ -52,7 +54,6 @@ class ValueConfig(LearnerConfig):
 class InSPOConfig(BCConfig, ValueConfig):
     """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
 
-    learning_rate_schedule: Literal["constant", "falling"]
     initial_policy: Literal["random", "clones"]
     update: Literal["sequential", "simultaneous"]
     order: Literal["random", "fixed"]
@@ -66,7 +67,6 @@ class InSPOConfig(BCConfig, ValueConfig):
     beta: float = NonNegative
     beta_schedule: Literal["none", "constant", "annealed"]
     entropy_in_value: bool
-    anneal_fraction: float = Field(gt=0, le=1)
     pool_size: int = Positive
     refit_steps: int = NonNegative
     teammate_samples: int = Positive

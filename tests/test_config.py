@@ -210,7 +210,7 @@ def test_an_algorithm_sees_only_its_own_parameters():
     assert (
         set(algorithm_config("bc", train).model_dump())
         == set(BCConfig.model_fields)
-        == {"hidden", "memory", "learning_rate", "batch_size", "policy_steps"}
+        == {"hidden", "memory", "learning_rate", "learning_rate_schedule", "anneal_fraction", "batch_size", "policy_steps"}
     )
     assert type(algorithm_config("inspo", train)) is InSPOConfig
     assert set(TrainConfig.model_fields) == set(LoopConfig.model_fields) | {

@@ -42,7 +42,7 @@ SMALLEST_RATIO = 1e-8
 class AlberDICE(BatchLearner):
     def __init__(self, setup: Setup, config: AlberDICEConfig):
         super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
-        self._dice, self._iterations = config, setup.iterations
+        self._dice = config
         data, models = self.data, setup.behavior()
         self._joint, self._log_mu = models.joint, local_log_probs(models.local, data)  # (N, R, A)
         every = torch.arange(len(data), device=data.rows.device)
@@ -53,21 +53,16 @@ class AlberDICE(BatchLearner):
         self._nu = self.network("nu", data.n_agents, data.states.shape[1], 1)
         self._e = self.network("e", data.n_agents, data.states.shape[1], data.n_actions)
         self._absorbed = absorbed_share(data, config.gamma)
-        self._iteration = 0
         self._agent, self._alpha = 0, config.alberdice_alpha  # of the turn
 
-    def iterate(self) -> dict[str, float]:
+    def one_pass(self) -> dict[str, float]:
         """A turn of every agent, in order."""
-        config, progress = self._dice, min(1.0, self._iteration / max(1, self._iterations - 1))
+        config, progress = self._dice, min(1.0, self._done / max(1, self._iterations - 1))
         self._alpha = config.alberdice_alpha * (config.alberdice_alpha_final / config.alberdice_alpha) ** progress
-        left = max(0.0, 1 - self._iteration / self._iterations)
-        for optimizer in self._optimizers.values():  # at a small alpha exp(e / alpha) makes much of what noise large steps leave in e
-            optimizer.learning_rate = config.learning_rate * min(1.0, 2 * left)
         turns = []
         for agent in range(self.data.n_agents):
             self._agent = agent
-            turns.append(super().iterate())
-        self._iteration += 1
+            turns.append(super().one_pass())
         return {name: sum(turn[name] for turn in turns) / len(turns) for name in turns[0]} | {"alpha": self._alpha}
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -133,13 +128,6 @@ class AlberDICE(BatchLearner):
         ).view(n - 1, size, -1)
         log_pi = log_pi[others]
         return ratios, (log_pi.exp() * (log_pi - log_mu)).sum((0, 2))
-
-    def state_dict(self) -> dict:
-        return super().state_dict() | {"iteration": self._iteration}
-
-    def load_state_dict(self, state: dict) -> None:
-        super().load_state_dict(state)
-        self._iteration = state["iteration"]
 
 
 def dual_loss(ratios: Tensor, advantages: Tensor, alpha: float, absorbed: float) -> Tensor:

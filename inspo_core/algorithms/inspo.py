@@ -21,7 +21,7 @@ from torch import Tensor
 from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures
-from inspo_core.algorithms.learner import reward_scale_of
+from inspo_core.algorithms.learner import reward_scale_of, scheduled_rate
 from inspo_core.algorithms.mu import JointMu, ProductMu
 from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedNetworks, masked_log_softmax
 from inspo_core.algorithms.policy import Policy
@@ -71,7 +71,8 @@ class InSPO:
     def iterate(self) -> dict[str, float]:
         """One sweep over all agents."""
         temperatures = self._temperatures()
-        self._optimizers.learning_rate = self._critics.optimizers.learning_rate = self._learning_rate()
+        rate = scheduled_rate(self._config, self._sweep, self._sweeps)
+        self._optimizers.learning_rate = self._critics.optimizers.learning_rate = rate
         pool = self._draw_pool(temperatures)
         log_pi = self._log_pi(pool)
         metrics = self._critics.evaluate(pool, log_pi) | {"alpha": temperatures.alpha, "beta": temperatures.beta}
@@ -113,13 +114,6 @@ class InSPO:
         }[config.alpha_schedule]
         beta = {"none": 0.0, "constant": config.beta, "annealed": config.beta * (1 - progress)}[config.beta_schedule]
         return Temperatures(alpha, beta, value_beta=beta if config.entropy_in_value else 0.0)
-
-    def _learning_rate(self) -> float:
-        """If it falls: constant while the temperatures are annealed, then linearly to 0, so that the last policy does not jitter."""
-        after = self._sweeps - self._anneal_sweeps
-        if self._config.learning_rate_schedule == "constant" or after <= 0:
-            return self._config.learning_rate
-        return self._config.learning_rate * min(1.0, max(0, self._sweeps - self._sweep) / after)
 
     def _order(self) -> list[int]:
         if self._config.order == "fixed":

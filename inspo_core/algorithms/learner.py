@@ -38,7 +38,7 @@ class Batch:
 
 
 class BatchLearner(ABC):
-    """An algorithm of the contract in ``base.py``; its iteration is ``steps`` calls of :meth:`step`.
+    """An algorithm of the contract in ``base.py``; its iteration is a pass of ``steps`` calls of :meth:`step`.
 
     Networks made by :meth:`network` and :meth:`target` are in ``state_dict``; what else a step changes must be added to it.
     """
@@ -49,6 +49,7 @@ class BatchLearner(ABC):
         self.data: Transitions = setup.data
         self.streams = Streams(setup.seed, ["initial", "batches", "noise"], setup.device)
         self._config, self._steps, self._device = config, steps, setup.device
+        self._iterations, self._done = setup.iterations, 0
         self._networks: dict[str, StackedNetworks] = {}
         self._optimizers: dict[str, RowOptimizers] = {}
         self._rewards = self.data.rewards / reward_scale_of(self.data, reward_scale)
@@ -95,6 +96,14 @@ class BatchLearner(ABC):
         """One gradient step; scalars to log."""
 
     def iterate(self) -> dict[str, float]:
+        for optimizer in self._optimizers.values():
+            optimizer.learning_rate = scheduled_rate(self._config, self._done, self._iterations)
+        metrics = self.one_pass()
+        self._done += 1
+        return metrics
+
+    def one_pass(self) -> dict[str, float]:
+        """``steps`` gradient steps; means of what they log."""
         sums: dict[str, Tensor] = {}
         for batch in self._draw():
             for name, value in self.step(batch).items():
@@ -128,6 +137,7 @@ class BatchLearner(ABC):
             "networks": {name: network.parameters for name, network in self._networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "streams": self.streams.state_dict(),
+            "done": self._done,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -136,6 +146,18 @@ class BatchLearner(ABC):
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.streams.load_state_dict(state["streams"])
+        self._done = state["done"]
+
+
+def scheduled_rate(config: LearnerConfig, done: int, iterations: int) -> float:
+    """The learning rate after ``done`` iterations. If it falls: constant for ``anneal_fraction`` of them, then linearly to 0.
+
+    So the last policy does not depend on the last batches.
+    """
+    after = (1 - config.anneal_fraction) * iterations
+    if config.learning_rate_schedule == "constant" or after <= 0:
+        return config.learning_rate
+    return config.learning_rate * min(1.0, max(0, iterations - done) / after)
 
 
 def reward_scale_of(data: Transitions, rule: str) -> float:

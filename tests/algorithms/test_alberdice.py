@@ -59,7 +59,7 @@ def test_a_turn_ends_at_the_closed_form_of_the_best_response():
     assert isinstance(algorithm, AlberDICE)
     before = action_probabilities(algorithm.policy())
     for _ in range(12):
-        BatchLearner.iterate(algorithm)  # agent 0 only
+        BatchLearner.one_pass(algorithm)  # agent 0 only
     after = action_probabilities(algorithm.policy())
     mu = empirical_joint(data, 0)
     given = mu / mu.sum(1, keepdims=True)

@@ -137,3 +137,18 @@ def test_policies_with_memory_are_trained_and_resumed(name, data, tmp_path):
     torch.save(half.state_dict(), tmp_path / "state.pt")
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert run(resumed, 2) == rows[2:] and torch.equal(parameters(resumed), parameters(whole))
+
+
+def test_the_learning_rate_falls_to_0_in_the_end_and_without_annealing_stays(name, data):
+    """The last iteration moves the parameters less than the first if it falls."""
+    moves = {}
+    for schedule in ("falling", "constant"):
+        algorithm = learner(name, data, random_models(data), iterations=10, **TINY, learning_rate_schedule=schedule, learning_rate=0.01)
+        steps = []
+        for _ in range(10):
+            before = parameters(algorithm)
+            algorithm.iterate()
+            steps.append((parameters(algorithm) - before).abs().mean().item())
+        moves[schedule] = steps
+    assert moves["falling"][:5] == moves["constant"][:5]
+    assert 0 < moves["falling"][-1] < 0.5 * moves["constant"][-1]
