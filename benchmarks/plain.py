@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inspo_core.algorithm_configs import InSPOConfig
+from inspo_core.algorithms.behavior_models import is_supported
 from inspo_core.algorithms.networks import IMPOSSIBLE, StackedMLP
 from inspo_core.algorithms.transitions import Transitions
 
@@ -145,4 +146,4 @@ class PlainInSPO:
         return logged
 
     def supported(self, log_mu: Tensor) -> Tensor:
-        return (log_mu.exp() > self.config.support_threshold) | (log_mu == log_mu.amax(-1, keepdim=True))
+        return is_supported(log_mu, self.config.support_threshold)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from inspo_core.algorithm_configs import AlberDICEConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.behavior_models import joint_log_likelihood, local_log_probs
+from inspo_core.algorithms.behavior_models import is_supported, joint_log_likelihood, local_log_probs
 from inspo_core.algorithms.learner import Batch, BatchLearner
 from inspo_core.algorithms.networks import IMPOSSIBLE, masked_log_softmax
 from inspo_core.algorithms.transitions import Transitions
@@ -97,7 +97,7 @@ class AlberDICE(BatchLearner):
         """w of every action, on average 1 under mu^i: (B, A)."""
         log_mu = self._log_mu[self._agent, batch.rows]
         # e of an action that the data lack is an extrapolation, and one too high would take all the weight of its state.
-        counted = (log_mu.exp() > self._dice.support_threshold).scatter(1, batch.actions[self._agent], True)
+        counted = is_supported(log_mu, self._dice.support_threshold).scatter(1, batch.actions[self._agent], True)
         log_target = torch.where(counted, log_mu + e / self._alpha, IMPOSSIBLE).log_softmax(1)
         return (log_target - log_mu).exp()
 

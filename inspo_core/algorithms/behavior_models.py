@@ -6,6 +6,8 @@ docs/inspo.md): asked for agent j, it sees the state and the one-hot actions of 
 Shapes: N agents, B batch, A actions, O observation, S state.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,6 +72,14 @@ def local_log_probs(network: StackedNetworks, data: Transitions) -> Tensor:
 
 def _local_log_probs(network: StackedNetworks, data: Transitions, rows: Tensor) -> Tensor:
     return masked_log_softmax(network(data.inputs(rows, network.memory)), data.available[:, rows])
+
+
+def is_supported(log_mu: Tensor, threshold: float) -> Tensor:
+    """Which actions (last dimension) a behavior policy takes often enough for their Q-values to come from data.
+
+    Those at least ``threshold`` times as probable as the likeliest (the rule of discrete BCQ: Fujimoto et al., 2019, arXiv 1910.01708).
+    """
+    return log_mu - log_mu.amax(-1, keepdim=True) >= math.log(max(threshold, 1e-30))
 
 
 def joint_loss(model: JointModel, data: Transitions, batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inspo_core.algorithm_configs import InSPOConfig
-from inspo_core.algorithms.behavior_models import BehaviorModels, joint_log_likelihood, local_log_probs
+from inspo_core.algorithms.behavior_models import BehaviorModels, is_supported, joint_log_likelihood, local_log_probs
 from inspo_core.algorithms.transitions import Transitions
 
 
@@ -21,11 +21,8 @@ class Mu(ABC):
         self.local = local_log_probs(models.local, data)  # (N, R, A)
 
     def is_supported(self, log_mu: Tensor) -> Tensor:
-        """Which actions (last dimension) mu takes often enough for their Q-values to come from data.
-
-        Those with a probability above the threshold, and the likeliest in any case.
-        """
-        return (log_mu.exp() > self._threshold) | (log_mu == log_mu.amax(-1, keepdim=True))
+        """Which actions (last dimension) mu takes often enough for their Q-values to come from data."""
+        return is_supported(log_mu, self._threshold)
 
     @abstractmethod
     def others(self) -> Tensor:

@@ -169,15 +169,15 @@ class TestChain:
 class TestSupport:
     def test_is_what_the_behavior_does_often_enough(self):
         data = some_agents(0, 2)
-        log_mu = torch.tensor([0.5, 0.3, 0.1999, 0.0001]).log()
-        assert mu_of("product", data, random_models(data)).is_supported(log_mu).tolist() == [True, True, False, False]
+        log_mu = torch.tensor([0.5, 0.3, 0.11, 0.0899, 0.0001]).log()  # a fifth of the likeliest is 0.1
+        assert mu_of("product", data, random_models(data)).is_supported(log_mu).tolist() == [True, True, True, False, False]
         masked = masked_log_softmax(torch.zeros(3), torch.tensor([True, True, False]))
         everything = mu_of("product", data, random_models(data), support_threshold=0.0)
         assert everything.is_supported(masked).tolist() == [True, True, False]
 
     def test_holds_the_likeliest_action_in_any_case(self):
         data = some_agents(0, 2)
-        mu = mu_of("product", data, random_models(data), support_threshold=0.6)
+        mu = mu_of("product", data, random_models(data), support_threshold=0.99)
         probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.1, 0.7], [0.45, 0.45, 0.1]])
         assert mu.is_supported(probabilities.log()).tolist() == [[True, False, False], [False, False, True], [True, True, False]]
 
@@ -200,7 +200,7 @@ class TestSupport:
 
 
 def supported_by_conditionals(kind: str, mu: Mu, models: BehaviorModels, data: Transitions, row: int) -> np.ndarray:
-    """Which joint actions have each action above 0.2, or the likeliest, given those of the agents before: one axis an agent."""
+    """Which joint actions have each action at least a fifth as probable as the likeliest, given those of the agents before: one axis an agent."""
     supported = np.zeros((3,) * data.n_agents, dtype=bool)
     for joint in np.ndindex(*supported.shape):
         each = []
@@ -209,6 +209,6 @@ def supported_by_conditionals(kind: str, mu: Mu, models: BehaviorModels, data: T
                 log_mu = conditional(models.joint, data, row, torch.tensor(joint).unsqueeze(1), list(range(agent)), agent)[0]
             else:
                 log_mu = mu.local[agent, row]
-            each.append(log_mu[action] > math.log(0.2) or action == int(log_mu.argmax()))
+            each.append(log_mu[action].exp() >= 0.2 * log_mu.exp().max())
         supported[joint] = all(each)
     return supported
