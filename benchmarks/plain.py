@@ -123,7 +123,7 @@ class PlainInSPO:
             actions = data.actions[i, pool]
             with torch.no_grad():
                 gains = self.critics[i](states) + alpha * log_mu[i]
-                log_target = torch.where(counted[i], gains / temperature, IMPOSSIBLE).log_softmax(-1)
+                log_target = masked(gains / temperature, counted[i])
                 weights = (log_target - log_mu[i]).gather(1, actions.unsqueeze(1)).squeeze(1).exp()
                 clipped = weights.clamp(max=config.weight_clip)
             for chosen in draws.policies[turn] if draws else torch.randint(len(rows), (config.policy_steps, size)):
@@ -134,7 +134,7 @@ class PlainInSPO:
                 before, log_pi[i] = log_pi[i], masked(self.policies[i](data.observations[i, rows]), data.available[i, rows])
                 objectives = []
                 for policy in (before, log_pi[i]):
-                    kept = torch.where(counted[i], policy, IMPOSSIBLE).log_softmax(-1)
+                    kept = masked(policy, counted[i])
                     objectives.append((kept.exp() * (gains - temperature * kept)).sum(-1).mean().item())
                 logged[f"policy_loss/{i}"] = loss.item()
                 logged[f"improvement/{i}"] = objectives[1] - objectives[0]

@@ -76,7 +76,8 @@ class BehaviorEstimation:
             for optimizer in self._optimizers.values():
                 optimizer.learning_rate = self._config.learning_rate * (1 - self._steps / self._config.steps)
             self._steps += 1
-            draw = torch.randint(len(self._split.train), (self._config.batch_size,), generator=self._streams["batches"], device=self._data.rows.device)
+            shape = (self._config.batch_size,)
+            draw = torch.randint(len(self._split.train), shape, generator=self._streams["batches"], device=self._data.rows.device)
             batch = self._split.train[draw]
             self._optimizers["local"].step(cloning_loss(self.models.local, self._data, batch))
             self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch, self._streams["orders"]))

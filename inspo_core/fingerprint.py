@@ -107,7 +107,7 @@ def _imported(file: Path) -> set[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    meaning: str  # the syntax tree without docstrings, as text
+    meaning: str  # hash of the syntax tree without docstrings
     imports: frozenset[str]  # modules of this project, and names in them
 
 
@@ -126,7 +126,7 @@ def _parse(file: Path, changed: int) -> _Source:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return _Source(ast.dump(tree), frozenset(name for name in names if name.startswith("inspo_core.")))
+    return _Source(hash_of(ast.dump(tree)), frozenset(name for name in names if name.startswith("inspo_core.")))
 
 
 def fingerprint(stage: str, section: Any, inputs: dict[str, str]) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from components.cli import add_overrides, run
-from inspo_core.config import Params, load_params, source_of
-from inspo_core.datasets.ingest import run_ingest
+from inspo_core.config import Params, load_params
+from inspo_core.datasets.ingest import identity_of, run_ingest
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json
-from inspo_core.fingerprint import STAGE_CODE, code_hash, fingerprint, tree_hash
+from inspo_core.fingerprint import STAGE_CODE, code_hash, fingerprint
 from inspo_core.report import print_table, run_report
 from inspo_core.seeds import EXIT_STOPPED
 from inspo_core.stages import behavior_stage, evaluate_stage, train_stage
@@ -88,12 +88,11 @@ class Experiment:
         return True
 
     def _ingest(self, dataset: str, out: Path) -> None:
-        raw, source = Path("data") / dataset, source_of(dataset, self._params.ingest.sources)
-        if raw.is_dir() and (out / "run.json").exists():
-            name = fingerprint("ingest", {"dataset": dataset, **source.model_dump()}, {"raw": tree_hash(raw)})
-            if read_json(out / "run.json").get("fingerprint") == name:
-                print(f"ingest {dataset}: done already")
-                return
+        raw = Path("data") / dataset
+        name = fingerprint("ingest", *identity_of(dataset, self._params.ingest.sources, raw))
+        if (out / "run.json").exists() and read_json(out / "run.json").get("fingerprint") == name:
+            print(f"ingest {dataset}: done already")
+            return
         run_ingest(dataset, self._params, raw, out)
 
     def _report(self, datasets: list[str]) -> None:

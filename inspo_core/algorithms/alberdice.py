@@ -31,17 +31,17 @@ from torch import Tensor
 from inspo_core.algorithm_configs import AlberDICEConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import is_supported, joint_log_likelihood, local_log_probs
-from inspo_core.algorithms.learner import Batch, BatchLearner
-from inspo_core.algorithms.networks import IMPOSSIBLE, masked_log_softmax
+from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
+from inspo_core.algorithms.networks import masked_log_softmax
 from inspo_core.algorithms.transitions import Transitions
 
 # rho is kept above this, so that its logarithm is finite.
 SMALLEST_RATIO = 1e-8
 
 
-class AlberDICE(BatchLearner):
+class AlberDICE(ValueLearner):
     def __init__(self, setup: Setup, config: AlberDICEConfig):
-        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
+        super().__init__(setup, config)
         self._dice = config
         data, models = self.data, setup.behavior()
         self._joint, self._log_mu = models.joint, local_log_probs(models.local, data)  # (N, R, A)
@@ -90,7 +90,7 @@ class AlberDICE(BatchLearner):
             "policy_loss": policy_loss,
             "teammates_kl": divergences.mean(),
             "ratio_clipped": (ratios >= self._dice.ratio_clip).float().mean(),
-            "effective_sample_share": clipped.mean().square() / clipped.square().mean().clamp(min=1e-30),
+            "effective_sample_share": effective_sample_share(clipped),
         }
 
     def _weights(self, batch: Batch, e: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class AlberDICE(BatchLearner):
         log_mu = self._log_mu[self._agent, batch.rows]
         # e of an action that the data lack is an extrapolation, and one too high would take all the weight of its state.
         counted = is_supported(log_mu, self._dice.support_threshold).scatter(1, batch.actions[self._agent], True)
-        log_target = torch.where(counted, log_mu + e / self._alpha, IMPOSSIBLE).log_softmax(1)
+        log_target = masked_log_softmax(log_mu + e / self._alpha, counted)
         return (log_target - log_mu).exp()
 
     @torch.no_grad()

@@ -22,18 +22,18 @@ from inspo_core.algorithm_configs import CFCQLConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import local_log_probs
 from inspo_core.algorithms.conservative import greedy_actions, soft_maximum
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import TwoLayerMixing
 from inspo_core.algorithms.networks import masked_log_softmax
 
 
-class CFCQL(BatchLearner):
+class CFCQL(ValueLearner):
     policy_sharpness = 1e6
 
     def __init__(self, setup: Setup, config: CFCQLConfig):
-        super().__init__(setup, config, steps=config.critic_steps, gamma=config.gamma, reward_scale=config.reward_scale)
+        super().__init__(setup, config)
         self._alpha, self._temperature = config.cfcql_alpha, config.cfcql_temperature
-        self._rate, self._width = config.target_rate, config.cfcql_mixing_width
+        self._width = config.cfcql_mixing_width
         n, states = self.data.n_agents, self.data.states.shape[1]
         self._values = self.policy_network()
         self._mixer = self.network("mixer", 1, states, TwoLayerMixing.outputs(n, self._width))
@@ -55,8 +55,7 @@ class CFCQL(BatchLearner):
         error = 0.5 * (total - targets).square().mean()
         gap = ((weights * soft_maximum(counterfactual, batch.available)).sum(0) - total).mean()
         self.descend("mixer", policy=error + self._alpha * gap)
-        self.follow("policy", self._rate)
-        self.follow("mixer", self._rate)
+        self.follow("policy", "mixer")
         return {"critic_loss": error, "conservative_gap": gap, "q_mean": total.mean(), "largest_agent_weight": weights.amax(0).mean()}
 
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from inspo_core.algorithm_configs import CQLConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.conservative import conservative_loss, greedy_actions
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner
 
 
-class CQL(BatchLearner):
+class CQL(ValueLearner):
     policy_sharpness = 1e6
 
     def __init__(self, setup: Setup, config: CQLConfig):
-        super().__init__(setup, config, steps=config.critic_steps, gamma=config.gamma, reward_scale=config.reward_scale)
-        self._alpha, self._rate = config.cql_alpha, config.target_rate
+        super().__init__(setup, config)
+        self._alpha = config.cql_alpha
         self._values = self.policy_network()
         self._target = self.target("policy")
 
@@ -33,5 +33,5 @@ class CQL(BatchLearner):
             targets = batch.rewards + batch.discounts * following  # (N, B)
         loss, logs = conservative_loss(self._values(batch.observations), batch, targets, self._alpha)
         self.descend(policy=loss.sum())
-        self.follow("policy", self._rate)
+        self.follow("policy")
         return logs

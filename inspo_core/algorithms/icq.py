@@ -20,16 +20,15 @@ from torch import Tensor
 
 from inspo_core.algorithm_configs import ICQConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import Mixing
 from inspo_core.algorithms.networks import IMPOSSIBLE, masked_log_softmax
 
 
-class ICQ(BatchLearner):
+class ICQ(ValueLearner):
     def __init__(self, setup: Setup, config: ICQConfig):
-        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
+        super().__init__(setup, config)
         self._temperature, self._target_temperature = config.icq_temperature, config.icq_target_temperature
-        self._target_rate = config.target_rate
         data = self.data
         self._policy = self.policy_network()
         self._q = self.local_network("q", data.n_actions)
@@ -54,8 +53,7 @@ class ICQ(BatchLearner):
         policy_loss = -(weights * log_pi.gather(2, batch.actions).squeeze(2)).sum()
 
         self.descend("mixer", q=q_loss, policy=policy_loss)
-        self.follow("q", self._target_rate)
-        self.follow("mixer", self._target_rate)
+        self.follow("q", "mixer")
         effective = 1 / weights.square().sum(1).mean() / weights.shape[1]
         return {"q_loss": q_loss, "policy_loss": policy_loss, "q_mean": targets.mean(), "effective_sample_share": effective}
 

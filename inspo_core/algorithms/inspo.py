@@ -21,9 +21,9 @@ from torch import Tensor
 from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures
-from inspo_core.algorithms.learner import reward_scale_of, scheduled_rate
+from inspo_core.algorithms.learner import effective_sample_share, reward_scale_of, scheduled_rate
 from inspo_core.algorithms.mu import JointMu, ProductMu
-from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedNetworks, masked_log_softmax
+from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks, masked_log_softmax
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.streams import Streams
@@ -168,7 +168,7 @@ class InSPO:
         """w of the data's own actions of ``agent``: (P,)."""
         logits = gains / (temperatures.alpha + temperatures.beta)
         # Q of an action that the data lack is an extrapolation, and one too high would take all the weight of its state.
-        log_target = torch.where(pool.counted[agent], logits, IMPOSSIBLE).log_softmax(-1)
+        log_target = masked_log_softmax(logits, pool.counted[agent])
         return (log_target - pool.log_mu[agent]).gather(1, pool.actions[agent].unsqueeze(1)).squeeze(1).exp()
 
     def _improve(self, agent: int | None, pool: Pool, weights: Tensor) -> dict[str, float]:
@@ -188,7 +188,7 @@ class InSPO:
         return {
             "policy_loss": losses.mean().item(),
             "weight_clipped": (weights > config.weight_clip).float().mean().item(),
-            "effective_sample_share": (clipped.mean(-1).square() / clipped.square().mean(-1).clamp(min=1e-30)).mean().item(),
+            "effective_sample_share": effective_sample_share(clipped).mean().item(),
         }
 
     def _draw_batches(self, size: int) -> Tensor:
@@ -233,7 +233,7 @@ def _improvement(gains: Tensor, before: Tensor, after: Tensor, counted: Tensor, 
     """
 
     def objective(log_pi: Tensor) -> Tensor:
-        log_pi = torch.where(counted, log_pi, IMPOSSIBLE).log_softmax(-1)
+        log_pi = masked_log_softmax(log_pi, counted)
         return (log_pi.exp() * (gains - (temperatures.alpha + temperatures.beta) * log_pi)).sum(-1).mean()
 
     return (objective(after) - objective(before)).item()

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import LearnerConfig
+from inspo_core.algorithm_configs import LearnerConfig, ValueConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.networks import RowOptimizers, StackedMLP, StackedNetworks
 from inspo_core.algorithms.policy import Policy
@@ -40,7 +40,7 @@ class Batch:
 class BatchLearner(ABC):
     """An algorithm of the contract in ``base.py``; its iteration is a pass of ``steps`` calls of :meth:`step`.
 
-    Networks made by :meth:`network` and :meth:`target` are in ``state_dict``; what else a step changes must be added to it.
+    Its networks, and a :class:`ValueLearner`'s targets, are in ``state_dict``; what else a step changes must be added to it.
     """
 
     policy_sharpness = 1.0  # see Policy; raised by algorithms that act greedily on values
@@ -72,24 +72,12 @@ class BatchLearner(ABC):
         self._networks[name], self._optimizers[name] = network, RowOptimizers(network, self._config.learning_rate)
         return network
 
-    def target(self, name: str) -> StackedNetworks:
-        """A copy of the network ``name`` that follows it only by :meth:`follow`."""
-        network = self._networks[name]
-        copy = stacked(network.n, network.sizes, network.memory, self.streams["initial"], self._device)
-        copy.parameters.copy_(network.parameters)
-        self._networks[f"{name} target"] = copy
-        return copy
-
     def descend(self, *shared: str, **losses: Tensor) -> None:
         """A gradient step on the sum of the losses for each network that a loss is named after, and for the ``shared`` ones.
 
         ``shared`` are further networks that the losses' gradients flow into. They flow into no others.
         """
         RowOptimizers.step_together([self._optimizers[name] for name in (*shared, *losses)], sum(losses.values()))
-
-    def follow(self, name: str, rate: float) -> None:
-        """Move the target of ``name`` towards it."""
-        self._networks[f"{name} target"].parameters.lerp_(self._networks[name].parameters, rate)
 
     @abstractmethod
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -149,6 +137,27 @@ class BatchLearner(ABC):
         self._done = state["done"]
 
 
+class ValueLearner(BatchLearner):
+    """A batch learner of values: discounted, of scaled rewards, with targets that follow slowly."""
+
+    def __init__(self, setup: Setup, config: ValueConfig):
+        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
+        self._target_rate = config.target_rate
+
+    def target(self, name: str) -> StackedNetworks:
+        """A copy of the network ``name`` that follows it only by :meth:`follow`."""
+        network = self._networks[name]
+        copy = stacked(network.n, network.sizes, network.memory, self.streams["initial"], self._device)
+        copy.parameters.copy_(network.parameters)
+        self._networks[f"{name} target"] = copy
+        return copy
+
+    def follow(self, *names: str) -> None:
+        """Move the targets of the networks ``names`` towards them."""
+        for name in names:
+            self._networks[f"{name} target"].parameters.lerp_(self._networks[name].parameters, self._target_rate)
+
+
 def scheduled_rate(config: LearnerConfig, done: int, iterations: int) -> float:
     """The learning rate after ``done`` iterations. If it falls: constant for ``anneal_fraction`` of them, then linearly to 0.
 
@@ -164,3 +173,8 @@ def reward_scale_of(data: Transitions, rule: str) -> float:
     """What rewards are divided by: ``max_abs`` is the largest absolute reward of the data, ``none`` is 1."""
     largest = data.rewards.abs().max().item()
     return largest if rule == "max_abs" and largest > 0 else 1.0
+
+
+def effective_sample_share(weights: Tensor) -> Tensor:
+    """(sum w)^2 / (B sum w^2) over the last dimension, (..., B) -> (...): 1 if all weights are the same."""
+    return weights.mean(-1).square() / weights.square().mean(-1).clamp(min=1e-30)

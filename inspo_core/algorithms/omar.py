@@ -21,14 +21,14 @@ from torch import Tensor
 from inspo_core.algorithm_configs import OMARConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.conservative import conservative_loss, greedy_actions
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.networks import masked_log_softmax
 
 
-class OMAR(BatchLearner):
+class OMAR(ValueLearner):
     def __init__(self, setup: Setup, config: OMARConfig):
-        super().__init__(setup, config, steps=config.critic_steps, gamma=config.gamma, reward_scale=config.reward_scale)
-        self._alpha, self._tau, self._rate = config.cql_alpha, config.omar_tau, config.target_rate
+        super().__init__(setup, config)
+        self._alpha, self._tau = config.cql_alpha, config.omar_tau
         self._actor, self._critic = self.policy_network(), self.local_network("critic", self.data.n_actions)
         self._target_actor, self._target_critic = self.target("policy"), self.target("critic")
 
@@ -40,8 +40,7 @@ class OMAR(BatchLearner):
         critic_loss, logs = conservative_loss(values, batch, targets, self._alpha)
         actor_loss = self._actor_loss(batch, values.detach())
         self.descend(critic=critic_loss.sum(), policy=actor_loss.sum())
-        self.follow("policy", self._rate)
-        self.follow("critic", self._rate)
+        self.follow("policy", "critic")
         return {**logs, "policy_loss": actor_loss.mean()}
 
     def _actor_loss(self, batch: Batch, values: Tensor) -> Tensor:

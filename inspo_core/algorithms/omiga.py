@@ -20,15 +20,15 @@ from torch import Tensor
 
 from inspo_core.algorithm_configs import OMIGAConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import Mixing
 from inspo_core.algorithms.networks import masked_log_softmax
 
 
-class OMIGA(BatchLearner):
+class OMIGA(ValueLearner):
     def __init__(self, setup: Setup, config: OMIGAConfig):
-        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
-        self._alpha, self._target_rate, self._weight_clip = config.omiga_alpha, config.target_rate, config.weight_clip
+        super().__init__(setup, config)
+        self._alpha, self._weight_clip = config.omiga_alpha, config.weight_clip
         self._policy = self.policy_network()
         self._q = self.local_network("q", self.data.n_actions)
         self._v = self.local_network("v", 1)
@@ -54,8 +54,7 @@ class OMIGA(BatchLearner):
         policy_loss = -(cloning_weights * log_probs).mean(1).sum()
 
         self.descend("mixer", q=q_loss, v=v_loss, policy=policy_loss)
-        for name in ("q", "v", "mixer"):
-            self.follow(name, self._target_rate)
+        self.follow("q", "v", "mixer")
         return {
             "q_loss": q_loss,
             "v_loss": v_loss,

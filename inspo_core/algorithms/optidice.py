@@ -24,13 +24,13 @@ from torch import Tensor
 from inspo_core.algorithm_configs import OptiDICEConfig
 from inspo_core.algorithms.alberdice import absorbed_share
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
 from inspo_core.algorithms.networks import masked_log_softmax
 
 
-class OptiDICE(BatchLearner):
+class OptiDICE(ValueLearner):
     def __init__(self, setup: Setup, config: OptiDICEConfig):
-        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
+        super().__init__(setup, config)
         self._alpha, self._gamma, self._weight_clip = config.optidice_alpha, config.gamma, config.weight_clip
         data = self.data
         self._policy = self.policy_network()
@@ -56,13 +56,12 @@ class OptiDICE(BatchLearner):
         policy_loss = -(weights * log_pi).mean(1).sum()
 
         self.descend(nu=nu_loss, e=e_loss, policy=policy_loss)
-        effective = weights.mean().square() / weights.square().mean().clamp(min=1e-30)
         return {
             "nu_loss": nu_loss,
             "e_loss": e_loss,
             "policy_loss": policy_loss,
             "weight_mean": weights.mean(),
-            "effective_sample_share": effective,
+            "effective_sample_share": effective_sample_share(weights),
         }
 
 

@@ -142,7 +142,7 @@ def shortest_joint_actions() -> np.ndarray:
     This is the support of AlberDICE's `optimal` data, found by looking at them (docs/datasets.md).
     """
     cells = np.stack(np.meshgrid(*[np.arange(bridge.ROWS * bridge.COLUMNS)] * 2, indexing="ij"), axis=2)  # (C, C, 2)
-    actions = np.stack(np.divmod(np.arange(len(bridge.MOVES) ** 2), len(bridge.MOVES)), axis=1)  # (25, 2)
+    actions = bridge.JOINT_ACTIONS
     shape = (*cells.shape[:2], len(actions), 2)
     before = np.broadcast_to(cells[:, :, None], shape)
     after = bridge.move(before.reshape(-1, 2), np.broadcast_to(actions, shape).reshape(-1, 2)).reshape(shape)

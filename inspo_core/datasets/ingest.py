@@ -34,7 +34,7 @@ def run_ingest(name: str, params: Params, raw: Path, out: Path) -> EpisodeDatase
 
     Raises InspoError as :func:`ingest` does.
     """
-    section, inputs = _identity(name, params.ingest.sources, raw)
+    section, inputs = identity_of(name, params.ingest.sources, raw)
     tracker = StageTracker(
         "ingest",
         params.experiment.name,
@@ -65,7 +65,7 @@ def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path)
 
     Raises InspoError: the name is not among the sources, the raw files are damaged, or they do not fit the game.
     """
-    section, inputs = _identity(name, sources, raw)
+    section, inputs = identity_of(name, sources, raw)
     source = sources[name]
     dataset = READERS[source.format](raw, name, source)
     check_game(dataset, source.env, raw)
@@ -85,7 +85,7 @@ def ingest(name: str, sources: Mapping[str, SourceConfig], raw: Path, out: Path)
     return dataset
 
 
-def _identity(name: str, sources: Mapping[str, SourceConfig], raw: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def identity_of(name: str, sources: Mapping[str, SourceConfig], raw: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The stage's resolved parameters and the content hashes of its inputs."""
     source = source_of(name, sources)
     if not raw.is_dir():

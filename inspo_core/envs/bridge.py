@@ -20,6 +20,7 @@ STARTS = np.array([1 * COLUMNS + 2, 1 * COLUMNS + 3])
 GOALS = np.array([2 * COLUMNS + 5, 0 * COLUMNS + 0])
 MOVES = [(0, 0), (-1, 0), (1, 0), (0, 1), (0, -1)]  # stay, up, down, right, left
 STAY = 0
+JOINT_ACTIONS = np.stack(np.divmod(np.arange(len(MOVES) ** 2), len(MOVES)), axis=1)  # (25, 2)
 TIME_LIMIT = 50
 
 
@@ -81,6 +82,13 @@ def rewards_of(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(before == GOALS, 0.0, -0.1 * distances).mean(axis=1)
 
 
+def states_of(cells: np.ndarray) -> np.ndarray:
+    """The state (E, 8) float32 of two agents at ``cells`` (E, 2): row, column, goal row, goal column of agent 1, then of agent 2."""
+    rows, columns = np.divmod(cells, COLUMNS)
+    goal_rows, goal_columns = np.broadcast_arrays(*np.divmod(GOALS, COLUMNS), rows)[:2]
+    return np.stack([rows, columns, goal_rows, goal_columns], axis=2).reshape(-1, 8).astype(np.float32)
+
+
 class Bridge(Env):
     """The game as an environment.
 
@@ -104,8 +112,6 @@ class Bridge(Env):
         return np.where(ends, 0.0, rewards_of(before, self._cells)), home, home
 
     def _observe(self) -> Observation:
-        rows, columns = np.divmod(self._cells, COLUMNS)
-        goal_rows, goal_columns = np.broadcast_arrays(*np.divmod(GOALS, COLUMNS), rows)[:2]
-        states = np.stack([rows, columns, goal_rows, goal_columns], axis=2).reshape(-1, 8).astype(np.float32)
+        states = states_of(self._cells)
         observations = np.repeat(states[:, None], 2, axis=1)
         return Observation(observations, states, np.ones((len(states), 2, len(MOVES)), dtype=bool))

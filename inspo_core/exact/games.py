@@ -60,7 +60,7 @@ def matrix_game(name: str, payoff: np.ndarray) -> MarkovGame:
 
 def bridge_game(gamma: float = 0.99) -> MarkovGame:
     """Bridge (inspo_core.envs.bridge): the pairs of cells that can be reached from the start."""
-    actions = np.stack(np.divmod(np.arange(len(bridge.MOVES) ** 2), len(bridge.MOVES)), axis=1)  # (J, 2)
+    actions = bridge.JOINT_ACTIONS
     index = {tuple(bridge.STARTS): 0}
     places = [tuple(bridge.STARTS)]
     steps = []  # per state: reward and successor of every joint action, no successor at the end
@@ -79,9 +79,6 @@ def bridge_game(gamma: float = 0.99) -> MarkovGame:
         for joint, successor in enumerate(successors):
             if successor is not None:
                 transitions[state, joint, successor] = 1
-    rows, columns = np.divmod(np.array(places), bridge.COLUMNS)  # (S, 2) each
-    goal_rows, goal_columns = np.broadcast_arrays(*np.divmod(bridge.GOALS, bridge.COLUMNS), rows)[:2]
-    states = np.stack([rows, columns, goal_rows, goal_columns], axis=2).reshape(-1, 8).astype(np.float32)
     return MarkovGame(
         name="bridge",
         n_agents=2,
@@ -90,7 +87,7 @@ def bridge_game(gamma: float = 0.99) -> MarkovGame:
         transitions=transitions,
         start=np.eye(1, len(places))[0],
         gamma=gamma,
-        states=states,
+        states=bridge.states_of(np.array(places)),
         limit_pays=False,
     )
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from inspo_core.envs import bridge
-
-JOINT_ACTIONS = np.stack(np.divmod(np.arange(len(bridge.MOVES) ** 2), len(bridge.MOVES)), axis=1)  # (25, 2)
+from inspo_core.envs.bridge import JOINT_ACTIONS
 
 
 def action_values(steps: int) -> np.ndarray:
