@@ -114,7 +114,7 @@ def test_code_that_changes_under_way_ends_the_experiment(lab, monkeypatch):
     ran, version = [], iter("aaaab")
     monkeypatch.setattr(local, "STAGE_CODE", ["train"])
     monkeypatch.setattr(local, "code_hash", lambda stage: next(version))
-    monkeypatch.setattr(local, "run_ingest", lambda dataset, *_: ran.append(dataset))
+    monkeypatch.setattr(local.Experiment, "_ingest", lambda _, dataset, out: ran.append(dataset))
     monkeypatch.setattr(local, "behavior_stage", lambda *_: None)
     params = load_params(lab.place / "params.yaml", ["experiment.datasets=[xor_a, xor_b, xor_c]"])
     with pytest.raises(InspoError, match="the code was changed while .* was made; run the same command again"):
