@@ -52,7 +52,7 @@ class AlberDICE(ValueLearner):
         self._policy = self.policy_network()
         self._nu = self.network("nu", data.n_agents, data.states.shape[1], 1)
         self._e = self.network("e", data.n_agents, data.states.shape[1], data.n_actions)
-        self._absorbed = absorbed_share(data, config.gamma)
+        self._absorbed = data.absorbed_share(config.gamma)
         self._agent, self._alpha = 0, config.alberdice_alpha  # of the turn
 
     def one_pass(self) -> dict[str, float]:
@@ -134,9 +134,3 @@ def dual_loss(ratios: Tensor, advantages: Tensor, alpha: float, absorbed: float)
     """alpha log E_D[rho exp(A / alpha)], where the share ``absorbed`` of D has rho = 1 and A = 0; ratios and advantages (B,)."""
     logits = ratios.log() + advantages / alpha + math.log((1 - absorbed) / len(ratios))
     return alpha * torch.cat([logits, logits.new_full((1,), absorbed).log()]).logsumexp(0)
-
-
-def absorbed_share(data: Transitions, gamma: float) -> float:
-    """The share of absorbed steps if every terminated episode went on for 1 / (1 - gamma) of them."""
-    after = (data.continues == 0).sum().item() / (1 - gamma)
-    return after / (len(data) + after)

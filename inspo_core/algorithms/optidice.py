@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from inspo_core.algorithm_configs import OptiDICEConfig
-from inspo_core.algorithms.alberdice import absorbed_share
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
 from inspo_core.algorithms.networks import masked_log_softmax
@@ -37,7 +36,7 @@ class OptiDICE(ValueLearner):
         self._nu = self.network("nu", 1, data.states.shape[1], 1)
         self._e = self.network("e", 1, data.states.shape[1] + data.n_agents * data.n_actions, 1)
         self._first_states = data.states[data.ages == 0]  # (episodes, S)
-        self._deciding = 1 - absorbed_share(data, config.gamma)
+        self._deciding = 1 - data.absorbed_share(config.gamma)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         size, alpha = len(batch.rewards), self._alpha

@@ -72,5 +72,10 @@ class Transitions:
     def n_actions(self) -> int:
         return self.available.shape[2]
 
+    def absorbed_share(self, gamma: float) -> float:
+        """The share of absorbed steps if every terminated episode went on for 1 / (1 - gamma) of them."""
+        after = (self.continues == 0).sum().item() / (1 - gamma)
+        return after / (len(self) + after)
+
     def __len__(self) -> int:
         return len(self.rows)

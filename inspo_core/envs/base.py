@@ -50,6 +50,8 @@ class Env(ABC):
     A game implements ``_begin``, ``_advance`` and ``_observe``; seeds, action checks, freezing and the time limit are here.
     """
 
+    best: float | None = None  # highest expected return of an episode, where it is known; a report's scores need it
+
     def __init__(self, spec: EnvSpec):
         self.spec = spec
         self.elapsed = 0  # steps played, the one under way included

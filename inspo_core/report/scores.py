@@ -6,13 +6,10 @@ from functools import cache
 import numpy as np
 
 from inspo_core.envs import make_env
-from inspo_core.envs.one_step import OneStepGame
 from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
 
 EPISODES = 50_000  # of random play
-# Optimum of Bridge by dynamic programming (tests/envs/bridge_optimum.py); partial observation does not lower it.
-BEST_RETURNS = {"bridge": -1.2354525995574737, "bridge_partial": -1.2354525995574737, "bridge_blind": -1.2354525995574737}
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,8 @@ def reference_of(env_name: str) -> Reference:
     Raises InspoError for a game whose best return is not known.
     """
     env = make_env(env_name)
-    best = env.best if isinstance(env, OneStepGame) else BEST_RETURNS.get(env_name)
-    if best is None:
-        raise InspoError(f"inspo_core/report/scores.py: BEST_RETURNS lacks the game {env_name!r}; add the best return that is known of it")
+    if env.best is None:
+        raise InspoError(f"the game {env_name!r} has no `best`; give its class in inspo_core/envs the best return that is known of it")
     rng = numpy_stream(0, "random play")
     observation = env.reset(rng.integers(2**63, size=EPISODES))
     returns, done = np.zeros(EPISODES), np.zeros(EPISODES, dtype=bool)
@@ -44,4 +40,4 @@ def reference_of(env_name: str) -> Reference:
         step = env.step(np.where(available, rng.random(available.shape), -1.0).argmax(axis=-1))
         returns += step.rewards
         done, observation = step.terminated | step.truncated, step.observation
-    return Reference(float(returns.mean()), float(best))
+    return Reference(float(returns.mean()), float(env.best))

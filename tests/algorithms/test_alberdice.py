@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_core.algorithms.alberdice import AlberDICE, absorbed_share, dual_loss
+from inspo_core.algorithms.alberdice import AlberDICE, dual_loss
 from inspo_core.algorithms.learner import BatchLearner
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.envs.matrix import XOR
@@ -30,7 +30,7 @@ def test_the_dual_s_first_term_counts_absorbed_steps_as_advantage_0():
     samples = [rho * np.exp(a / 0.2) for rho, a in zip(ratios.tolist(), advantages.tolist())] + [1.0]  # a quarter is absorbed
     assert dual_loss(ratios, advantages, 0.2, 0.25).item() == pytest.approx(0.2 * np.log(np.mean(samples)), abs=1e-6)
     data = Transitions.from_dataset(matrix_data(PAYOFF, np.zeros((6, 2), dtype=int)), "cpu")
-    assert absorbed_share(data, 0.9) == pytest.approx(10 / 11)
+    assert data.absorbed_share(0.9) == pytest.approx(10 / 11)
 
 
 def test_ratios_and_divergences_of_three_agents_are_those_of_the_joint_model():
