@@ -1,11 +1,223 @@
-"""Where steps run in the cluster: applied to the tasks of a graph, which itself says nothing of hardware."""
+"""Where and how the steps of a pipeline run in the cluster: one YAML file, applied to the tasks of a graph that says nothing of it.
 
-from kfp import dsl
+Nothing here enters a fingerprint or a cache key: moving a step to another node, or giving it more memory, makes no result anew.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from kfp import dsl, kubernetes
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from inspo_core.errors import InspoError
 
 NVIDIA = "nvidia.com/gpu"
+Step = Literal["ingest", "behavior", "train", "evaluate", "report", "finish"]
+Cores = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
+Bytes = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]  # of an object in Kubernetes
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
+SECRET_VARIABLE = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|ACCESS_KEY|COOKIE", re.IGNORECASE)
+USER_IN_URL = re.compile(r"://[^/\s]*@")
 
 
-def on_gpus(task: dsl.PipelineTask, count: int, resource: str = NVIDIA) -> None:
-    """Ask for ``count`` GPUs of the Kubernetes resource name ``resource``; 0 leaves the task on any node's CPU."""
-    if count:
-        task.set_accelerator_type(resource).set_accelerator_limit(count)
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Processors(_Settings):
+    request: Cores | None = None
+    limit: Cores | None = None
+
+
+class Memory(_Settings):
+    request: Bytes | None = None
+    limit: Bytes | None = None
+
+
+class Gpu(_Settings):
+    resource: str = NVIDIA  # the device plugin's name for it
+    count: int = Field(gt=0)
+
+
+class Toleration(_Settings):
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    seconds: int | None = None  # of NoExecute
+
+
+class SecretKey(_Settings):
+    secret: Name
+    key: str
+
+
+class ConfigMapKey(_Settings):
+    config_map: Name
+    key: str
+
+
+class Retries(_Settings):
+    """How often a step that ended with an error starts again, and after how long: ``backoff_seconds``, times ``factor`` each time.
+
+    No retry is made later than ``within_seconds`` after the first start, running time included (kubeflow/pipelines#14245):
+    Kubeflow's own hour would leave a long training without any.
+    """
+
+    count: int = Field(ge=0)
+    backoff_seconds: int = Field(default=60, ge=0)
+    factor: float = Field(default=2.0, ge=1)
+    within_seconds: int = Field(default=7 * 24 * 3600, gt=0)
+
+
+class Pod(_Settings):
+    """What one step's pod gets; everything may be left out."""
+
+    cpu: Processors = Processors()
+    memory: Memory = Memory()
+    gpu: Gpu | None = None
+    shm: Bytes | None = None  # size of a /dev/shm in memory, which counts towards the memory limit
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    volumes: dict[Name, AbsolutePath] = {}  # PersistentVolumeClaim -> where it is mounted
+    env: dict[Variable, str] = {}
+    config_maps: dict[Variable, ConfigMapKey] = {}  # environment variables whose values the cluster holds
+    secrets: dict[Variable, SecretKey] = {}  # the same, for what nobody may read
+    image_pull_secrets: list[Name] = []
+    image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
+    active_deadline_seconds: int | None = Field(default=None, gt=0)
+    retries: Retries | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _nothing_secret_in_plain_sight(self) -> "Pod":
+        for name, value in self.env.items():
+            if SECRET_VARIABLE.search(name) or USER_IN_URL.search(value):
+                raise ValueError(f"env.{name} would be readable in the compiled pipeline: name a secret under secrets.{name}")
+        for name in [*self.env, *self.config_maps, *self.secrets]:
+            if sum(name in place for place in (self.env, self.config_maps, self.secrets)) > 1:
+                raise ValueError(f"the variable {name} is given more than once among env, config_maps and secrets")
+        return self
+
+
+PARTS = {
+    "cpu": Processors,
+    "memory": Memory,
+    "gpu": Gpu,
+    "tolerations": Toleration,
+    "config_maps": ConfigMapKey,
+    "secrets": SecretKey,
+    "retries": Retries,
+}
+
+
+class Placement(_Settings):
+    """A placement file: what all steps get, and in what single steps differ."""
+
+    service_account: Name | None = None  # of a run's pods; None is the one that Kubeflow takes by itself
+    defaults: Pod = Pod()
+    steps: dict[Step, Pod] = {}
+
+    def pod(self, step: str) -> Pod:
+        """The settings of ``step``: its mappings are merged with the defaults' key by key, its other values replace them."""
+        own = self.steps.get(step, Pod())
+        return Pod.model_validate(_merged(*(pod.model_dump(exclude_unset=True) for pod in (self.defaults, own))))
+
+    def apply(self, task: dsl.PipelineTask, step: str) -> None:
+        """Give ``task``, which runs a container, what the file says of ``step``.
+
+        The step's command also learns its image (``INSPO_IMAGE``, for MLflow) and how many seeds may run side by side
+        (``INSPO_WORKERS``, one a core): a container sees the processors of the whole node, not those of its limit.
+        """
+        pod = self.pod(step)
+        environment = {"INSPO_IMAGE": task.container_spec.image}
+        if cores := pod.cpu.limit or pod.cpu.request:
+            environment["INSPO_WORKERS"] = str(max(1, int(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))))
+        for name, value in (environment | pod.env).items():
+            task.set_env_variable(name, value)
+        _set_resources(task, pod)
+        _set_kubernetes(task, pod)
+        if pod.retries and pod.retries.count:
+            backoff, within = f"{pod.retries.backoff_seconds}s", f"{pod.retries.within_seconds}s"
+            task.set_retry(pod.retries.count, backoff_duration=backoff, backoff_factor=pod.retries.factor, backoff_max_duration=within)
+
+
+def load_placement(path: Path) -> Placement:
+    """Read a placement file. Raises InspoError: unreadable, no YAML, unknown key, a value that cannot be one."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InspoError(f"cannot read the placement {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InspoError(f"{path} must hold one mapping with the keys {', '.join(Placement.model_fields)}")
+    try:
+        placement = Placement.model_validate(values)
+        for step in placement.steps:
+            placement.pod(step)  # a step and the defaults may be right only each by itself
+    except ValidationError as error:
+        raise InspoError(f"{path}: {'; '.join(_sentence(found) for found in error.errors())}") from error
+    return placement
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return base | {key: _merged(base.get(key), value) for key, value in over.items()}
+
+
+def _set_resources(task: dsl.PipelineTask, pod: Pod) -> None:
+    for amount, setter in (
+        (pod.cpu.request, task.set_cpu_request),
+        (pod.cpu.limit, task.set_cpu_limit),
+        (pod.memory.request, task.set_memory_request),
+        (pod.memory.limit, task.set_memory_limit),
+    ):
+        if amount:
+            setter(amount)
+    if pod.gpu:
+        task.set_accelerator_type(pod.gpu.resource).set_accelerator_limit(pod.gpu.count)
+
+
+def _set_kubernetes(task: dsl.PipelineTask, pod: Pod) -> None:
+    """What Kubeflow keeps apart from the graph, in the second document of the compiled file."""
+    for label, value in pod.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for taint in pod.tolerations:
+        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value, taint.effect, taint.seconds)
+    for claim, path in pod.volumes.items():
+        kubernetes.mount_pvc(task, claim, path)
+    if pod.shm:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shm)
+    for variable, place in pod.config_maps.items():
+        kubernetes.use_config_map_as_env(task, place.config_map, {place.key: variable})
+    for variable, place in pod.secrets.items():
+        kubernetes.use_secret_as_env(task, place.secret, {place.key: variable})
+    if pod.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, pod.image_pull_secrets)
+    if pod.image_pull_policy:
+        kubernetes.set_image_pull_policy(task, pod.image_pull_policy)
+    if pod.active_deadline_seconds:
+        kubernetes.set_timeout(task, pod.active_deadline_seconds)
+    for name, value in pod.labels.items():
+        kubernetes.add_pod_label(task, name, value)
+    for name, value in pod.annotations.items():
+        kubernetes.add_pod_annotation(task, name, value)
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        inside = next((part for part in reversed(found["loc"][:-1]) if part in PARTS), None)
+        section = PARTS[inside] if inside else Pod if len(found["loc"]) > 1 else Placement
+        return f"unknown setting {place}; known here: {', '.join(section.model_fields)}"
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "value_error" or "secrets" in found["loc"]:  # what was found there may be a secret
+        return f"{place}: {message}" if place else message
+    return f"{place} is {found['input']!r}: {message}"
