@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from components.executor import add_executor
 from inspo_core.algorithm_configs import ALGORITHM_CONFIGS
 from inspo_core.config import Params, load_params
 from inspo_core.errors import InspoError
@@ -15,10 +16,11 @@ EXIT_BAD_INPUT = 2
 
 
 def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every stage has: ``--params`` and ``--set``."""
+    """A parser with the options that every stage has: ``--params``, ``--set`` and ``--executor-input``."""
     parser = argparse.ArgumentParser(prog=f"python -m components.{stage}", description=description)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
     add_overrides(parser)
+    add_executor(parser)
     return parser
 
 
@@ -48,6 +50,16 @@ def add_algorithm(parser: argparse.ArgumentParser) -> None:
 def add_seeds(parser: argparse.ArgumentParser) -> None:
     """Add ``--seeds``: ``0,1,2``, or a JSON list as Kubeflow hands it over."""
     parser.add_argument("--seeds", type=_seed_list, metavar="K,K,...", help="seeds to run (default: experiment.seeds of the parameters)")
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Add ``--record``."""
+    parser.add_argument(
+        "--record",
+        default="",
+        metavar="KEY",
+        help="tell the shared store (INSPO_STORE) under this key how every seed ended; failed seeds then fail the task only if all failed",
+    )
 
 
 def _seed_list(text: str) -> list[int]:

@@ -17,6 +17,7 @@ from typing import Any
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, remove
 from inspo_core.progress import Progress
+from inspo_core.shared_store import SharedStore
 from inspo_core.stopping import stop_on, stop_requested
 from inspo_core.tracking import StageTracker
 
@@ -30,6 +31,7 @@ EXIT_STOPPED = 128 + signal.SIGTERM
 class SeedJob:
     """One seed's run: the stage's function, called with ``arguments``, writes the folder ``out`` in one move."""
 
+    stage: str
     seed: int
     fingerprint: str
     out: Path
@@ -45,6 +47,14 @@ class SeedJob:
         except InspoError:  # not there, or damaged: it is to be written anew
             return False
         return isinstance(record, dict) and record.get("fingerprint") == self.fingerprint
+
+
+class SeedsFailed(InspoError):
+    """Some seeds failed; the results of the others are kept."""
+
+    def __init__(self, message: str, reasons: dict[int, str]):
+        super().__init__(message)
+        self.reasons = reasons  # by seed
 
 
 @dataclass
@@ -73,12 +83,15 @@ def prune(folder: Path, jobs: list[SeedJob]) -> None:
             remove(path)
 
 
-def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: str, iterations: int) -> None:
+def run_seeds(
+    function: str, jobs: list[SeedJob], tracker: StageTracker, title: str, iterations: int, store: SharedStore | None = None
+) -> None:
     """Run the jobs with ``function`` (``module:name``), as many at a time as there are workers.
 
     A failed seed does not stop the others; their results are kept. SIGTERM or SIGINT lets every seed write its checkpoint.
+    ``store`` gets results and checkpoints, and gives those checkpoints that another machine has left there.
 
-    Raises InspoError naming the seeds that failed; SystemExit when stopped by a signal.
+    Raises SeedsFailed naming the seeds that failed; SystemExit when stopped by a signal.
     """
     workers, context = default_workers(), multiprocessing.get_context("forkserver")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,11 +99,13 @@ def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: 
     context.set_forkserver_preload(PRELOADED)
     multiprocessing.forkserver.ensure_running()
     stop_on(signal.SIGTERM, signal.SIGINT)
-    waiting, running, failures = list(reversed(jobs)), [], {}
+    waiting, running, reasons = list(reversed(jobs)), [], {}
     with Progress(title, [job.seed for job in jobs], iterations) as progress:
         while running or (waiting and not stop_requested()):
             while waiting and len(running) < workers and not stop_requested():
                 job = waiting.pop()
+                if store:
+                    store.fetch_checkpoint(job.fingerprint, job.work)
                 tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
                 running.append(_start(context, function, job))
             time.sleep(POLL_SECONDS)
@@ -98,18 +113,21 @@ def run_seeds(function: str, jobs: list[SeedJob], tracker: StageTracker, title: 
                 if stop_requested() and seed.process.is_alive():
                     os.kill(seed.process.pid, signal.SIGTERM)
                 progress.update(seed.job.seed, seed.job.work / "metrics.jsonl")
-                if not seed.process.is_alive():
+                ended = not seed.process.is_alive()
+                if store:
+                    store.keep_checkpoint(seed.job.fingerprint, seed.job.work)
+                if ended:
                     running.remove(seed)
-                    if message := _finish(seed, tracker):
-                        failures.setdefault(message, []).append(str(seed.job.seed))
+                    if reason := _finish(seed, tracker) or store and _share(seed.job, store):
+                        reasons[seed.job.seed] = reason
             tracker.poll()
     if stop_requested():
         print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
-    if failures:
-        count = sum(len(seeds) for seeds in failures.values())
-        reasons = "; ".join(f"seed {', '.join(sorted(seeds, key=int))}: {message}" for message, seeds in failures.items())
-        raise InspoError(f"{title}: {count} of {len(jobs)} seeds failed; {reasons}")
+    if reasons:
+        seeds_of = {reason: [str(seed) for seed in sorted(reasons) if reasons[seed] == reason] for reason in reasons.values()}
+        listed = "; ".join(f"seed {', '.join(seeds)}: {reason}" for reason, seeds in seeds_of.items())
+        raise SeedsFailed(f"{title}: {len(reasons)} of {len(jobs)} seeds failed; {listed}", reasons)
 
 
 def _start(context: multiprocessing.context.BaseContext, function: str, job: SeedJob) -> _Running:
@@ -139,6 +157,15 @@ def _finish(seed: _Running, tracker: StageTracker) -> str | None:
         return seed.messages.recv()
     except EOFError:  # it ended without a word
         return f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
+
+
+def _share(job: SeedJob, store: SharedStore) -> str | None:
+    """Put a seed's result into the store; the reason if that fails."""
+    try:
+        store.keep(job.stage, job.fingerprint, job.out)
+    except InspoError as error:
+        return str(error)
+    return None
 
 
 def _seed_main(function: str, job: SeedJob, messages: Connection) -> None:

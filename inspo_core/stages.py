@@ -12,6 +12,7 @@ from inspo_core.evaluation import evaluation_fingerprint, summarise
 from inspo_core.files import check_writable, read_json, remove
 from inspo_core.fingerprint import fingerprint, tree_hash
 from inspo_core.seeds import SeedJob, prune, run_seeds
+from inspo_core.shared_store import SharedStore
 from inspo_core.tracking import StageTracker
 
 
@@ -67,10 +68,15 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
         }
         trained = read_json(policy / "run.json")
         shown = {"train": trained["config"], "evaluate": params.evaluate.model_dump()}
-        jobs.append(SeedJob(seed, identity, folder, work_folder(identity), arguments, shown, model=trained["fingerprint"]))
+        jobs.append(SeedJob("evaluate", seed, identity, folder, work_folder(identity), arguments, shown, model=trained["fingerprint"]))
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
     _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1, note)
     summarise(out, seeds, params.report)
+
+
+def seeds_in(folder: Path, seeds: list[int]) -> list[int]:
+    """Those of ``seeds`` whose finished runs are in ``folder``."""
+    return [seed for seed in seeds if (folder / f"seed_{seed}" / "run.json").exists()]
 
 
 def work_folder(name: str) -> Path:
@@ -96,7 +102,7 @@ def _looping_job(record: dict[str, Any], out: Path, arguments: dict[str, Any]) -
     seed, name = record["seed"], record["fingerprint"]
     folder, work = out / f"seed_{seed}", work_folder(name)
     own = {"record": record, "seed": seed, "fingerprint": name, "work": work, "out": folder}
-    return SeedJob(seed, name, folder, work, arguments | own, {record["stage"]: record["config"]})
+    return SeedJob(record["stage"], seed, name, folder, work, arguments | own, {record["stage"]: record["config"]})
 
 
 def _run(
@@ -117,7 +123,8 @@ def _run(
     """
     algorithm, variant = (learner.algorithm, learner.variant) if learner else (None, None)
     title = " ".join(part for part in (stage, dataset, learner and label(algorithm, variant)) if part)
-    done = [job for job in jobs if job.is_done()]
+    store = SharedStore.from_environment()
+    done = [job for job in jobs if job.is_done() or store and store.fetch(stage, job.fingerprint, job.out)]
     waiting = [job for job in jobs if job not in done]
     if done:
         print(f"{title}: {len(done)} of {len(jobs)} seeds are done already")
@@ -142,7 +149,7 @@ def _run(
             pipeline=params.model_dump(mode="json"),
         )
         with tracker:
-            run_seeds(function, waiting, tracker, title, lines)
+            run_seeds(function, waiting, tracker, title, lines, store)
     prune(out, jobs)
 
 

@@ -1,24 +1,39 @@
-"""Compile the experiment pipeline to the YAML that Kubeflow takes: ``python -m pipelines.compile``."""
+"""Compile the pipelines to the YAML that Kubeflow takes: ``python -m pipelines.compile``."""
 
 import argparse
 from pathlib import Path
 
 from kfp import compiler
 
+from components.cli import run
+from pipelines.benchmark import benchmark
 from pipelines.experiment import experiment
-from pipelines.placement import NVIDIA
+from pipelines.placement import load_placement
+
+PIPELINES = {"experiment": experiment, "benchmark": benchmark}
+PLACEMENTS = Path(__file__).parent / "placements"
 
 
 def main() -> None:
-    """Write the compiled pipeline; ``INSPO_IMAGE`` in the environment names its image."""
+    """Write every pipeline with every placement; ``INSPO_IMAGE`` in the environment names the image."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.compile", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("pipelines/experiment.yaml"), metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of the train step; 0 trains on CPU (default: %(default)s)")
-    parser.add_argument("--gpu-resource", default=NVIDIA, metavar="NAME", help="their Kubernetes resource name (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("pipelines/compiled"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--placement",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="what runs where; may be repeated (default: all in pipelines/placements)",
+    )
     arguments = parser.parse_args()
-    compiler.Compiler().compile(experiment(arguments.gpus, arguments.gpu_resource), str(arguments.out))
-    print(f"wrote {arguments.out}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for file in arguments.placement or sorted(PLACEMENTS.glob("*.yaml")):
+        placement = load_placement(file)
+        for name, pipeline in PIPELINES.items():
+            out = arguments.out / f"{name}-{file.stem}.yaml"
+            compiler.Compiler().compile(pipeline(placement), str(out))
+            print(f"wrote {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,30 +7,44 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.behavior.component import behavior
 from components.evaluate.component import evaluate
-from components.image import IMAGE
+from components.finish.component import finish
 from components.ingest.component import ingest
 from components.report.component import report
 from components.train.component import train
-from pipelines.placement import NVIDIA, on_gpus
+from pipelines.placement import Placement
 
 
-def experiment(gpus: int = 1, gpu_resource: str = NVIDIA) -> BaseComponent:
-    """The pipeline, with ``gpus`` GPUs for its train step."""
+def experiment(placement: Placement, keys: dict[str, str] | None = None) -> BaseComponent:
+    """The pipeline, its steps placed by ``placement``.
+
+    ``keys``: Kubeflow's cache key of each stage, from :func:`pipelines.plan.experiment_keys`; None leaves the cache to Kubeflow, which
+    knows parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name.
+    """
 
     @dsl.pipeline(name="inspo-experiment", description="One dataset, one algorithm, several seeds: from raw episodes to a report.")
-    def pipeline(raw_uri: str, dataset: str, algorithm: str = "inspo", seeds: List[int] = [0, 1, 2, 3, 4], overrides: Dict[str, Any] = {}):
+    def pipeline(
+        data_repo: str,
+        data_rev: str,
+        dataset: str,
+        data_remote: str = "",
+        algorithm: str = "inspo",
+        seeds: List[int] = [0, 1, 2, 3, 4],
+        overrides: Dict[str, Any] = {},
+    ):
         data_of = {"dataset": dataset, "overrides": overrides}
         run_of = {**data_of, "algorithm": algorithm, "seeds": seeds}
-
-        raw = dsl.importer(artifact_uri=raw_uri, artifact_class=dsl.Dataset)
-        data = ingest(raw=raw.output, **data_of)
-        clones = behavior(data=data.output, seeds=seeds, **data_of)
-        policies = train(data=data.output, clones=clones.output, **run_of)
-        evaluations = evaluate(policies=policies.output, **run_of)
-        reports = report(evaluations=evaluations.output, policies=policies.output, **run_of)
-
-        for task in (data, clones, policies, evaluations, reports):
-            task.set_env_variable("INSPO_IMAGE", IMAGE)  # MLflow runs are tagged with it
-        on_gpus(policies, gpus, gpu_resource)
+        end = finish(overrides=overrides, dataset=dataset, algorithm=algorithm)
+        with dsl.ExitHandler(end, name="experiment"):
+            data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, **data_of)
+            clones = behavior(data=data.output, seeds=seeds, **data_of)
+            policies = train(data=data.output, clones=clones.output, **run_of)
+            evaluations = evaluate(policies=policies.output, **run_of)
+            reported = report(evaluations=evaluations.output, policies=policies.output, **run_of)
+        steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported}
+        for step, task in steps.items():
+            task.set_caching_options(True, cache_key=keys and keys[step])
+        end.set_caching_options(False)
+        for step, task in (steps | {"finish": end}).items():
+            placement.apply(task, step)
 
     return pipeline

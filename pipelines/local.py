@@ -18,7 +18,7 @@ from inspo_core.files import read_json
 from inspo_core.fingerprint import STAGE_CODE, code_hash, fingerprint
 from inspo_core.report import print_table, run_report
 from inspo_core.seeds import EXIT_STOPPED
-from inspo_core.stages import behavior_stage, evaluate_stage, train_stage
+from inspo_core.stages import behavior_stage, evaluate_stage, seeds_in, train_stage
 from inspo_core.stopping import stop_requested
 from inspo_core.tracking import record_runs
 
@@ -69,9 +69,9 @@ class Experiment:
         self._attempt(f"behavior {dataset}", behavior_stage, params, dataset, data, seeds, models, self._note)
         for name in params.experiment.algorithms:
             trained, evaluated = (self._folder / stage / dataset / name for stage in ("train", "evaluate"))
-            if able := _seeds_in(models, seeds):
+            if able := seeds_in(models, seeds):
                 self._attempt(f"train {dataset} {name}", train_stage, params, dataset, name, data, models, able, trained, self._note)
-            if able := _seeds_in(trained, able):
+            if able := seeds_in(trained, able):
                 self._attempt(f"evaluate {dataset} {name}", evaluate_stage, params, dataset, name, trained, able, evaluated, self._note)
 
     def _attempt(self, title: str, stage: Callable[..., None], *arguments: Any) -> bool:
@@ -106,10 +106,6 @@ class Experiment:
 
 def _code() -> dict[str, str]:
     return {stage: code_hash(stage) for stage in STAGE_CODE}
-
-
-def _seeds_in(folder: Path, seeds: list[int]) -> list[int]:
-    return [seed for seed in seeds if (folder / f"seed_{seed}" / "run.json").exists()]
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def test_every_end_that_a_seed_can_come_to(project, lab, capfd):
     manners = {0: "well", 1: "killed", 2: "stopped", 3: "full", 4: "bad", 5: "bad", 6: "bug"}
     jobs = [
         SeedJob(
+            "train",
             seed, f"seed_{seed}", Path(f"out/seed_{seed}"), Path(f"work/{seed}"), {"manner": manner, "out": Path(f"out/seed_{seed}")}, {}
         )
         for seed, manner in manners.items()
@@ -111,7 +112,7 @@ def test_every_end_that_a_seed_can_come_to(project, lab, capfd):
 
 
 def test_a_damaged_record_means_that_the_seed_is_not_done(tmp_path):
-    job = SeedJob(0, "name", tmp_path / "seed_0", tmp_path / "work", {}, {})
+    job = SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path / "work", {}, {})
     assert not job.is_done()
     job.out.mkdir()
     for content, done in [('{"fingerprint": "name"}', True), ('{"fingerprint": "other"}', False), ('{"finger', False), ("[]", False)]:
@@ -123,7 +124,7 @@ def test_prune_keeps_the_seeds_asked_for_and_what_is_no_seed(tmp_path):
     for name in ("seed_0", "seed_1", ".seed_0.new-12", ".seed_0.old-12"):
         (tmp_path / name).mkdir()
     (tmp_path / "summary.json").touch()
-    prune(tmp_path, [SeedJob(0, "name", tmp_path / "seed_0", tmp_path, {}, {})])
+    prune(tmp_path, [SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path, {}, {})])
     assert {path.name for path in tmp_path.iterdir()} == {"seed_0", "summary.json"}
 
 

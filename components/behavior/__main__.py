@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from components.cli import add_seeds, params_of, run, stage_parser
+from components.cli import add_record, add_seeds, params_of, run, stage_parser
+from components.executor import write_executor_output
 from inspo_core.stages import behavior_stage
+from inspo_core.task_records import run_stage
 
 
 def main() -> None:
@@ -12,9 +14,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the dataset, as the ingest stage wrote it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the models, seed_<k> each")
     add_seeds(parser)
+    add_record(parser)
     arguments = parser.parse_args()
     params = params_of(arguments)
-    behavior_stage(params, arguments.dataset, arguments.data, arguments.seeds or params.experiment.seeds, arguments.out)
+    seeds = arguments.seeds or params.experiment.seeds
+
+    def behavior(seeds: list[int]) -> None:
+        behavior_stage(params, arguments.dataset, arguments.data, seeds, arguments.out)
+
+    run_stage(arguments.record, behavior, seeds, None, arguments.out)
+    write_executor_output(arguments)
 
 
 if __name__ == "__main__":

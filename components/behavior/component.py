@@ -14,10 +14,22 @@ def behavior(
     seeds: List[int],
     overrides: Dict[str, Any],
     clones: dsl.Output[dsl.Model],
+    fingerprint: str = "",
 ):
-    """Model the policies that collected a dataset: a clone an agent and the joint model, for every seed."""
+    """Model the policies that collected a dataset: a clone an agent and the joint model, for every seed.
+
+    With a ``fingerprint``, the shared store is told under it how every seed ended; so with train and evaluate.
+    """
     return dsl.ContainerSpec(
         image=IMAGE,
         command=["python", "-m", "components.behavior"],
-        args=["--dataset", dataset, "--data", data.path, "--seeds", seeds, "--out", clones.path, "--set", overrides],
-    )
+        args=[
+            "--dataset", dataset,
+            "--data", data.path,
+            "--seeds", seeds,
+            "--out", clones.path,
+            "--record", fingerprint,
+            "--set", overrides,
+            "--executor-input", "{{$}}",
+        ],
+    )  # fmt: skip

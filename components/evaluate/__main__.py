@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_seeds, params_of, run, stage_parser
+from components.cli import add_algorithm, add_record, add_seeds, params_of, run, stage_parser
+from components.executor import write_executor_output
+from inspo_core.files import read_json
 from inspo_core.stages import evaluate_stage
+from inspo_core.task_records import run_stage
 
 
 def main() -> None:
@@ -13,10 +16,17 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help="the policies, as the train stage wrote them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, seed_<k> each")
     add_seeds(parser)
+    add_record(parser)
     arguments = parser.parse_args()
     params = params_of(arguments)
     seeds = arguments.seeds or params.experiment.seeds
-    evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out)
+
+    def evaluate(seeds: list[int]) -> None:
+        evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out)
+
+    run_stage(arguments.record, evaluate, seeds, arguments.train, arguments.out)
+    summary = read_json(arguments.out / "summary.json")
+    write_executor_output(arguments, evaluations={f"{metric}_iqm": estimate["iqm"] for metric, estimate in summary.items()})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ def evaluate(
     seeds: List[int],
     overrides: Dict[str, Any],
     evaluations: dsl.Output[dsl.Metrics],
+    fingerprint: str = "",
 ):
     """Play episodes with every seed's policy; ``evaluations`` holds the results as <dataset>/<algorithm>/seed_<k>."""
     return dsl.ContainerSpec(
@@ -26,6 +27,8 @@ def evaluate(
             "--train", f"{policies.path}/{dataset}/{algorithm}",
             "--seeds", seeds,
             "--out", f"{evaluations.path}/{dataset}/{algorithm}",
+            "--record", fingerprint,
             "--set", overrides,
+            "--executor-input", "{{$}}",
         ],
     )  # fmt: skip

@@ -8,10 +8,29 @@ from components.image import IMAGE
 
 
 @dsl.container_component
-def ingest(dataset: str, raw: dsl.Input[dsl.Dataset], overrides: Dict[str, Any], data: dsl.Output[dsl.Dataset]):
-    """Turn the raw files of a dataset into validated episodes in the native format."""
+def ingest(
+    dataset: str,
+    data_repo: str,
+    data_rev: str,
+    data_remote: str,
+    overrides: Dict[str, Any],
+    data: dsl.Output[dsl.Dataset],
+    fingerprint: str = "",
+):
+    """Turn the raw files of a dataset, read from a DVC repository, into validated episodes in the native format.
+
+    ``fingerprint`` tells Kubeflow's cache what is made, in a loop, where no ``cache_key`` can be set; so with the other components.
+    """
     return dsl.ContainerSpec(
         image=IMAGE,
         command=["python", "-m", "components.ingest"],
-        args=["--dataset", dataset, "--raw", raw.path, "--out", data.path, "--set", overrides],
-    )
+        args=[
+            "--dataset", dataset,
+            "--repo", data_repo,
+            "--rev", data_rev,
+            "--remote", data_remote,
+            "--out", data.path,
+            "--set", overrides,
+            "--executor-input", "{{$}}",
+        ],
+    )  # fmt: skip

@@ -16,6 +16,7 @@ def train(
     seeds: List[int],
     overrides: Dict[str, Any],
     policies: dsl.Output[dsl.Model],
+    fingerprint: str = "",
 ):
     """Learn one policy a seed; ``policies`` holds them as <dataset>/<algorithm>/seed_<k>, the tree that the report reads."""
     # An f-string, not dsl.ConcatPlaceholder: Kubeflow's launcher replaces placeholders inside an argument but leaves Concat unresolved.
@@ -29,6 +30,8 @@ def train(
             "--behavior", clones.path,
             "--seeds", seeds,
             "--out", f"{policies.path}/{dataset}/{algorithm}",
+            "--record", fingerprint,
             "--set", overrides,
+            "--executor-input", "{{$}}",
         ],
     )  # fmt: skip

@@ -1,0 +1,20 @@
+"""The end of a pipeline as a Kubeflow component, for its exit handler."""
+
+from typing import Any, Dict
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.container_component
+def finish(overrides: Dict[str, Any], status: dsl.PipelineTaskFinalStatus, dataset: str = "", algorithm: str = ""):
+    """Close the pipeline's run in MLflow with the state that the pipeline ended in.
+
+    A pipeline of one dataset and one algorithm names them; else they are those of ``experiment`` in the parameters.
+    """
+    return dsl.ContainerSpec(
+        image=IMAGE,
+        command=["python", "-m", "components.finish"],
+        args=["--status", status, "--dataset", dataset, "--algorithm", algorithm, "--set", overrides],
+    )
