@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from components.cli import params_of, run, stage_parser
-from inspo_core.report import print_table, run_report
+from inspo_core.report import print_table, read_failures, run_report
 from inspo_core.tracking.store import shown
 
 
@@ -13,8 +13,11 @@ def main() -> None:
     parser.add_argument("--evaluations", type=Path, required=True, help="what the evaluate stages wrote: <dataset>/<algorithm>/seed_<k>")
     parser.add_argument("--trainings", type=Path, required=True, help="what the train stages wrote: <dataset>/<algorithm>/seed_<k>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; replaced as a whole")
+    parser.add_argument("--failures", type=Path, metavar="FILE", help="JSON list of runs to report as failed: dataset, algorithm, seed, reason")
     arguments = parser.parse_args()
-    results, rows = run_report(arguments.evaluations, arguments.trainings, arguments.out, params_of(arguments))
+    params = params_of(arguments)
+    failures = read_failures(arguments.failures, params.experiment) if arguments.failures else None
+    results, rows = run_report(arguments.evaluations, arguments.trainings, arguments.out, params, failures)
     print_table(results, rows)
     print(f"Tables and figures: {arguments.out}. {_where_the_runs_are()}")
 

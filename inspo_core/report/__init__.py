@@ -10,19 +10,24 @@ from inspo_core.config import Params
 from inspo_core.files import atomic_directory
 from inspo_core.fingerprint import fingerprint
 from inspo_core.report.comparisons import compare
+from inspo_core.report.failures import Failures, read_failures
 from inspo_core.report.results import Results, Row, read_results
 from inspo_core.report.tables import print_table, write_tables
 from inspo_core.tracking import StageTracker
 
-__all__ = ["Results", "Row", "print_table", "read_results", "run_report", "write_report"]
+__all__ = ["Failures", "Results", "Row", "print_table", "read_failures", "read_results", "run_report", "write_report"]
 
 
-def run_report(evaluations: Path, trainings: Path, out: Path, params: Params) -> tuple[Results, list[Row]]:
+def run_report(
+    evaluations: Path, trainings: Path, out: Path, params: Params, failures: Failures | None = None
+) -> tuple[Results, list[Row]]:
     """The report stage: read, write, record in MLflow, register the best policy of each dataset.
+
+    ``failures``: runs that are reported as failed; all others must be there.
 
     Raises InspoError: see :func:`read_results`; ``out`` is then as it was.
     """
-    results = read_results(evaluations, trainings, params)
+    results = read_results(evaluations, trainings, params, failures)
     section, inputs = params.report.model_dump(), results.content()
     name = fingerprint("report", section, inputs)
     pipeline = params.model_dump(mode="json")

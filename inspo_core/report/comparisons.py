@@ -39,29 +39,30 @@ class Comparisons:
     """All that an experiment's results say of its algorithms against one another."""
 
     improvements: list[Comparison]
+    overall: list[Comparison]  # the improvements over all datasets, or on the only one
     profiles: dict[tuple[str, str], np.ndarray]  # (metric, name) -> share of runs above each of THRESHOLDS and its interval, (3, T)
     differences: list[Difference]
-
-    @property
-    def overall(self) -> list[Comparison]:
-        """The improvements over all datasets, or on the only one."""
-        return [c for c in self.improvements if c.dataset == POOLED] or self.improvements
 
 
 def compare(results: Results) -> Comparisons:
     """Every comparison that the experiment has data for."""
-    return Comparisons(improvements(results), profiles(results), differences(results))
+    found, several = improvements(results), len(results.played) > 1
+    overall = [comparison for comparison in found if comparison.dataset == POOLED or not several]
+    return Comparisons(found, overall, profiles(results), differences(results))
 
 
 def improvements(results: Results) -> list[Comparison]:
-    """The first algorithm of the experiment against each other one, on every dataset and, with more than one, over all."""
+    """The first algorithm of the experiment against each other one, on every dataset and, with more than one, over all.
+
+    Only where both have runs: over all datasets, on each of them.
+    """
     first, *others = results.names
     found = []
     for metric in RETURNS:
         for other in others:
             ours, theirs = results.column(first, metric), results.column(other, metric)
-            tasks = [(dataset, [x], [y]) for dataset, x, y in zip(results.datasets, ours, theirs)]
-            if len(tasks) > 1:
+            tasks = [(dataset, [x], [y]) for dataset, x, y in zip(results.played, ours, theirs) if len(x) and len(y)]
+            if len(tasks) == len(results.played) > 1:
                 tasks.append((POOLED, ours, theirs))
             for dataset, xs, ys in tasks:
                 found.append(Comparison(dataset, metric, first, other, improvement(xs, ys, results.confidence, results.resamples)))
@@ -69,18 +70,20 @@ def improvements(results: Results) -> list[Comparison]:
 
 
 def profiles(results: Results) -> dict[tuple[str, str], np.ndarray]:
-    """The performance profile of every algorithm and score, over all datasets."""
+    """The performance profile of every algorithm and score, over all datasets; of algorithms that have a seed on each."""
     return {
-        (metric, name): profile(results.column(name, metric), THRESHOLDS, results.confidence, results.resamples)
+        (metric, name): profile(strata, THRESHOLDS, results.confidence, results.resamples)
         for metric in SCORES
         for name in results.names
+        if (strata := results.pooled(name, metric))
     }
 
 
 def differences(results: Results) -> list[Difference]:
     """Every variant against its algorithm, where the experiment has both: on every dataset and, with more than one, over all.
 
-    A seed has the same behavior models and evaluation episodes in both, so the runs are compared in pairs.
+    A seed has the same behavior models and evaluation episodes in both, so the runs are compared in pairs; one without the other
+    does not count.
     """
     found = []
     for metric in SCORES:
@@ -88,11 +91,13 @@ def differences(results: Results) -> list[Difference]:
             cell = results.cell(results.datasets[0], name)
             if name == cell.algorithm or cell.algorithm not in results.names:
                 continue
-            columns = zip(results.column(name, metric), results.column(cell.algorithm, metric))
-            changes = [ours - default for ours, default in columns]
-            tasks = [(dataset, [change]) for dataset, change in zip(results.datasets, changes)]
-            if len(tasks) > 1:
-                tasks.append((POOLED, changes))
+            pairs = {dataset: (results.cell(dataset, name), results.cell(dataset, cell.algorithm)) for dataset in results.played}
+            tasks = []
+            for dataset, (ours, default) in pairs.items():
+                if seeds := [seed for seed in ours.seeds if seed in default.seeds]:
+                    tasks.append((dataset, [ours.at(seeds, metric) - default.at(seeds, metric)]))
+            if len(pairs) > 1 and (seeds := results.shared_seeds(name, cell.algorithm)):
+                tasks.append((POOLED, [ours.at(seeds, metric) - default.at(seeds, metric) for ours, default in pairs.values()]))
             for dataset, strata in tasks:
                 estimate = results.estimate(*strata)
                 found.append(Difference(dataset, cell.algorithm, name, metric, np.concatenate(strata), estimate))

@@ -49,8 +49,12 @@ def returns_figure(results: Results) -> Figure:
     for dataset, axes in panels.items():
         _name_lines(axes, results.names)
         for place, (name, look) in enumerate(looks_of(results).items()):
+            cell = results.cell(dataset, name)
+            if not cell.seeds:
+                _say_in_line(axes, place, "every seed failed")
+                continue
             for mode in MODES:
-                values = results.cell(dataset, name).values[f"return_{mode}"]
+                values = cell.values[f"return_{mode}"]
                 _draw_estimate(axes, place, mode, results.estimate(values), look.colour, values)
         _leave_room(axes)
         axes.set_xlabel("return (sum of rewards)")
@@ -59,14 +63,17 @@ def returns_figure(results: Results) -> Figure:
 
 def scores_figure(results: Results) -> Figure:
     """One line an algorithm: the IQM of its scores over all runs on all datasets, and its interval."""
-    title = f"Score over {len(results.datasets)} dataset{'' if len(results.datasets) == 1 else 's'}"
+    title = f"Score over {len(results.played)} dataset{'' if len(results.played) == 1 else 's'}"
     legend = [handle for handle in _mode_legend(results) if handle.get_label() != "one seed"]
     figure, panels = small_multiples(results, title, [""], legend, *_by_line(results.names))
     (axes,) = panels.values()
     _name_lines(axes, results.names)
     for place, (name, look) in enumerate(looks_of(results).items()):
+        if not results.shared_seeds(name):
+            _say_in_line(axes, place, "no seed is there on every dataset")
+            continue
         for mode in MODES:
-            _draw_estimate(axes, place, mode, results.estimate(*results.column(name, f"score_{mode}")), look.colour)
+            _draw_estimate(axes, place, mode, results.estimate(*results.pooled(name, f"score_{mode}")), look.colour)
     axes.set_xlabel(f"IQM of the {SCORE}")
     return figure
 
@@ -104,6 +111,8 @@ def profiles_figure(results: Results, profiles: dict[tuple[str, str], np.ndarray
     figure, panels = small_multiples(results, "Performance profile", list(MODES.values()), legend, 3.0, sharey=True)
     for mode, axes in zip(MODES, panels.values()):
         for place, (name, look) in enumerate(looks.items()):
+            if (f"score_{mode}", name) not in profiles:
+                continue
             share, low, high = profiles[f"score_{mode}", name]
             every = (4 * place % 20, 20)  # marks of different algorithms at different places
             axes.plot(THRESHOLDS, share, markevery=every, **look.curve())
@@ -204,16 +213,21 @@ def _draw_interval(axes: Axes, y: float, mode: str, value: float, low: float | N
 
 
 def _draw_curve(axes: Axes, results: Results, dataset: str, name: str, mode: str, look: Look) -> bool:
-    steps, values = results.cell(dataset, name).curve(f"return_{mode}")
+    cell = results.cell(dataset, name)
+    steps, values = cell.curve(f"return_{mode}") if cell.seeds else ([], np.empty(0))
     if not steps:
         return False
     estimates = [results.estimate(column) for column in values.T]
     iqms, lows, highs = zip(*((e.iqm, e.low, e.high) for e in estimates))
     every = max(1, len(steps) // 6)
     axes.plot(steps, iqms, markevery=every, **look.curve())
-    if len(results.seeds) > 1:
+    if len(cell.seeds) > 1:
         axes.fill_between(steps, lows, highs, color=look.colour, alpha=0.15, linewidth=0)
     return True
+
+
+def _say_in_line(axes: Axes, place: int, what: str) -> None:
+    axes.text(0.02, place, what, color=GREY, va="center", transform=axes.get_yaxis_transform())
 
 
 def _leave_room(axes: Axes, axis: str = "x") -> None:

@@ -2,8 +2,10 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from inspo_core.errors import InspoError
 from inspo_core.evaluation import read_metrics
 from inspo_core.files import read_json
 from inspo_core.fingerprint import hash_of
+from inspo_core.report.failures import Failures
 from inspo_core.report.scores import Reference, reference_of
 from inspo_core.statistics import Estimate, estimate
 from inspo_core.tracking import ModelChoice
@@ -24,21 +27,27 @@ POOLED = "all"  # dataset column of a row that pools every dataset
 
 @dataclass(frozen=True)
 class Cell:
-    """One algorithm or variant on one dataset, all seeds."""
+    """One algorithm or variant on one dataset, all seeds that did not fail; maybe none."""
 
     dataset: str
     algorithm: str
     variant: str
-    trainings: list[str]  # fingerprints of the seeds' trainings, in the order of Results.seeds, as in all that follows
+    seeds: list[int]  # in the order of the experiment, as in all that follows
+    trainings: list[str]  # fingerprints of the seeds' trainings
     values: dict[str, np.ndarray]  # metric or score -> (S,), of the last policy
     curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value
+    config: dict[str, Any] = field(default_factory=dict)  # parameters of the trainings, the seed apart
 
     @property
     def name(self) -> str:
         return label(self.algorithm, self.variant)
 
+    def at(self, seeds: Sequence[int], metric: str) -> np.ndarray:
+        """The values (S,) of ``metric`` of some of its seeds."""
+        return self.values[metric][[self.seeds.index(seed) for seed in seeds]]
+
     def curve(self, metric: str) -> tuple[list[int], np.ndarray]:
-        """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T)."""
+        """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T). There must be a seed."""
         steps = sorted(set.intersection(*(set(curve) for curve in self.curves)))
         return steps, np.array([[curve[step][metric] for step in steps] for curve in self.curves])
 
@@ -64,14 +73,20 @@ class Results:
 
     cells: list[Cell]
     games: dict[str, str]  # dataset -> game
-    seeds: list[int]
+    seeds: list[int]  # of the experiment
     episodes: int  # a policy and mode
     confidence: float
     resamples: int
+    failures: Failures = field(default_factory=dict)
 
     @property
     def datasets(self) -> list[str]:
         return list(dict.fromkeys(cell.dataset for cell in self.cells))
+
+    @property
+    def played(self) -> list[str]:
+        """The datasets on which some run did not fail: those that pooled numbers are over."""
+        return list(dict.fromkeys(cell.dataset for cell in self.cells if cell.seeds))
 
     @property
     def names(self) -> list[str]:
@@ -82,8 +97,21 @@ class Results:
         return next(cell for cell in self.cells if (cell.dataset, cell.name) == (dataset, name))
 
     def column(self, name: str, metric: str) -> list[np.ndarray]:
-        """The values (S,) of ``metric`` on every dataset."""
-        return [self.cell(dataset, name).values[metric] for dataset in self.datasets]
+        """The values (S,) of ``metric`` on every played dataset; seeds that failed are not among them."""
+        return [self.cell(dataset, name).values[metric] for dataset in self.played]
+
+    def shared_seeds(self, *names: str) -> list[int]:
+        """The seeds that all of ``names`` have on every played dataset."""
+        cells = [cell for cell in self.cells if cell.name in names and cell.dataset in self.played]
+        return [seed for seed in self.seeds if all(seed in cell.seeds for cell in cells)]
+
+    def pooled(self, name: str, metric: str) -> list[np.ndarray]:
+        """The values (S,) of ``metric`` on every played dataset, of the seeds that are there on all, so that datasets weigh the same.
+
+        Empty where there is no such seed.
+        """
+        seeds = self.shared_seeds(name)
+        return [self.cell(dataset, name).at(seeds, metric) for dataset in self.played] if seeds else []
 
     def reference(self, dataset: str) -> Reference:
         return reference_of(self.games[dataset])
@@ -94,17 +122,18 @@ class Results:
 
     def content(self) -> dict[str, str]:
         """Hash of what was read, by input of the stage."""
-        evaluated = [[c.dataset, c.algorithm, c.variant, {m: v.tolist() for m, v in c.values.items()}] for c in self.cells]
+        evaluated = [[c.dataset, c.algorithm, c.variant, c.seeds, {m: v.tolist() for m, v in c.values.items()}] for c in self.cells]
         trained = [[c.trainings, [sorted(curve.items()) for curve in c.curves]] for c in self.cells]
-        return {"evaluations": hash_of([self.seeds, self.episodes, evaluated]), "trainings": hash_of(trained)}
+        failures = {"failures": hash_of(sorted(self.failures.items()))} if self.failures else {}
+        return {"evaluations": hash_of([self.seeds, self.episodes, evaluated]), "trainings": hash_of(trained)} | failures
 
     def best_policies(self) -> list[ModelChoice]:
         """Of each dataset the seed's policy with the highest greedy return, then sampled return, then the one listed first."""
         choices = []
-        for dataset in self.datasets:
+        for dataset in self.played:
             cells = [cell for cell in self.cells if cell.dataset == dataset]
             cell, place = max(
-                ((cell, place) for cell in cells for place in range(len(self.seeds))),
+                ((cell, place) for cell in cells for place in range(len(cell.seeds))),
                 key=lambda found: tuple(found[0].values[metric][found[1]] for metric in ("return_greedy", "return_sampled")),
             )
             choices.append(
@@ -112,7 +141,7 @@ class Results:
                     dataset=dataset,
                     algorithm=cell.algorithm,
                     variant=cell.variant,
-                    seed=self.seeds[place],
+                    seed=cell.seeds[place],
                     fingerprint=cell.trainings[place],
                     metric="return_greedy",
                     value=float(cell.values["return_greedy"][place]),
@@ -123,52 +152,60 @@ class Results:
     def summary(self) -> list[Row]:
         """Every cell's metrics and scores, then success rates and scores pooled over datasets, with each dataset as a stratum.
 
-        Returns are not pooled: the games pay in different units.
+        Returns are not pooled: the games pay in different units. A cell without seeds has no row, its algorithm no pooled one.
         """
         rows = [
             Row(cell.dataset, cell.algorithm, cell.variant, metric, self.estimate(cell.values[metric]))
             for cell in self.cells
             for metric in METRICS + SCORES
+            if cell.seeds
         ]
-        if len(self.datasets) > 1:
+        if len(self.played) > 1:
             for name in self.names:
                 cell = self.cell(self.datasets[0], name)
                 for metric in METRICS + SCORES:
-                    if not metric.startswith("return"):
-                        rows.append(Row(POOLED, cell.algorithm, cell.variant, metric, self.estimate(*self.column(name, metric))))
+                    if not metric.startswith("return") and (strata := self.pooled(name, metric)):
+                        rows.append(Row(POOLED, cell.algorithm, cell.variant, metric, self.estimate(*strata)))
         return rows
 
 
-def read_results(evaluations: Path, trainings: Path, params: Params) -> Results:
+def read_results(evaluations: Path, trainings: Path, params: Params, failures: Failures | None = None) -> Results:
     """Read ``evaluations/<dataset>/<name>/seed_<k>`` and the same folders of ``trainings``, for algorithms and variants alike.
 
-    Folders that are not of ``params.experiment`` are ignored.
+    Folders that are not of ``params.experiment`` are ignored, and so are those of the runs in ``failures``.
 
     Raises InspoError: a missing or damaged evaluation or training log, an evaluation of another training than the one that is
-    there or of another algorithm or variant, or evaluations that do not belong together (game, number or seed of the episodes).
+    there or of another algorithm or variant, evaluations that do not belong together (game, number or seed of the episodes), or
+    no run that did not fail.
     """
+    failures = failures or {}
     experiment = params.experiment
     cells, configs, games = [], {}, {}
     for dataset in experiment.datasets:
         played: dict[str, Path] = {}
         for name in experiment.algorithms:
-            learner, runs, curves, trained = learner_of(name, params), [], [], []
-            for seed in experiment.seeds:
+            learner, runs, curves, trained, config = learner_of(name, params), [], [], [], {}
+            seeds = [seed for seed in experiment.seeds if (dataset, name, seed) not in failures]
+            for seed in seeds:
                 place = Path(dataset) / name / f"seed_{seed}"
                 runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, name, seed)))
                 curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, name, seed)))
-                run = _read_lineage(evaluations / place, trainings / place, learner)
+                run, training = _read_lineage(evaluations / place, trainings / place, learner)
                 trained.append(run["train_fingerprint"])
+                config = {key: value for key, value in training.get("config", {}).items() if key != "seed"}
                 played[run["env"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
             values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
-            reference = reference_of(run["env"])
-            values |= {f"score_{mode}": reference.score(values[f"return_{mode}"]) for mode in ("greedy", "sampled")}
-            cells.append(Cell(dataset, learner.algorithm, learner.variant, trained, values, curves))
+            cells.append(Cell(dataset, learner.algorithm, learner.variant, seeds, trained, values, curves, config))
         _agree(played, "games")
-        games[dataset] = next(iter(played))
+        games[dataset] = next(iter(played), params.ingest.sources[dataset].env)
+        for cell in cells[-len(experiment.algorithms) :]:
+            for mode in ("greedy", "sampled"):
+                cell.values[f"score_{mode}"] = reference_of(games[dataset]).score(cell.values[f"return_{mode}"])
     _agree(configs, "evaluate parameters")
+    if not configs:
+        raise InspoError(f"every run of the experiment failed, the first one so: {next(iter(failures.values()))}")
     episodes = json.loads(next(iter(configs)))["episodes"]
-    return Results(cells, games, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap)
+    return Results(cells, games, experiment.seeds, episodes, params.report.confidence, params.report.bootstrap, failures)
 
 
 def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Path:
@@ -180,7 +217,8 @@ def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Pat
     return path
 
 
-def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> dict:
+def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[dict, dict]:
+    """What the two runs say of themselves."""
     run, trained = read_json(evaluation / "run.json"), read_json(training / "run.json")
     for field in ("algorithm", "variant", "env", "config", "train_fingerprint"):
         if field not in run:
@@ -196,7 +234,7 @@ def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> dict:
             f"{evaluation} evaluates training {run['train_fingerprint']}, but {training} holds training {trained.get('fingerprint')}; "
             "run the evaluate stage again"
         )
-    return run
+    return run, trained
 
 
 def _agree(found: dict[str, Path], what: str) -> None:

@@ -92,6 +92,8 @@ def small_multiples(
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEAD / total), w_pad=0.06, h_pad=0.06)
     figure.text(0.1 / width, 1 - 0.08 / total, title, fontsize=12, va="top")
     seeds = f"{len(results.seeds)} seed{'' if len(results.seeds) == 1 else 's'}"
+    if results.failures:
+        seeds += f", without {len(results.failures)} failed run{'' if len(results.failures) == 1 else 's'}"
     figure.text(0.1 / width, 1 - 0.34 / total, seeds + (f"; {note}" if note else ""), color="#555555", va="top")
     figure.legend(handles=legend, loc="outside lower left", ncols=legend_columns, handletextpad=0.5, columnspacing=1.6)
     grid = figure.subplots(rows, columns, squeeze=False, **subplots)

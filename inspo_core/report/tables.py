@@ -46,6 +46,8 @@ def write_tables(results: Results, rows: list[Row], comparisons: Comparisons, di
     )
     _write_csv(directory / "profiles.csv", ["name", "metric", "score", "share", "low", "high"], _profile_lines(comparisons))
     _write_csv(directory / "references.csv", ["dataset", "game", "random", "best"], _reference_lines(results))
+    if results.failures:
+        _write_csv(directory / "failures.csv", ["dataset", "algorithm", "variant", "seed", "reason"], _failure_lines(results))
     _write_csv(directory / "curves.csv", ["dataset", "algorithm", "variant", "seed", "step", *METRICS], _curve_lines(results))
     (directory / "table.md").write_text(markdown(results, rows, comparisons))
     write_json(directory / "metrics.json", nested(rows))
@@ -64,7 +66,7 @@ def _result_lines(results: Results) -> list[tuple]:
         (cell.dataset, cell.algorithm, cell.variant, seed, metric, float(value))
         for cell in results.cells
         for metric in METRICS
-        for seed, value in zip(results.seeds, cell.values[metric], strict=True)
+        for seed, value in zip(cell.seeds, cell.values[metric], strict=True)
     )
 
 
@@ -77,9 +79,15 @@ def _curve_lines(results: Results) -> list[tuple]:
     return sorted(
         (cell.dataset, cell.algorithm, cell.variant, seed, step, *(point[metric] for metric in METRICS))
         for cell in results.cells
-        for seed, curve in zip(results.seeds, cell.curves, strict=True)
+        for seed, curve in zip(cell.seeds, cell.curves, strict=True)
         for step, point in curve.items()
     )
+
+
+def _failure_lines(results: Results) -> list[tuple]:
+    cells = {(cell.dataset, cell.name): cell for cell in results.cells}
+    failed = [(cells[dataset, name], seed, reason) for (dataset, name, seed), reason in results.failures.items()]
+    return sorted((cell.dataset, cell.algorithm, cell.variant, seed, reason) for cell, seed, reason in failed)
 
 
 def _profile_lines(comparisons: Comparisons) -> list[tuple]:
@@ -107,18 +115,28 @@ def nested(rows: list[Row]) -> dict:
 def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str:
     """A table a metric, datasets down and algorithms across; then the comparisons that there are."""
     parts = ["# Results", f"{what(results)}, then mean ± standard deviation over seeds."]
+    if results.failures:
+        parts += [f"{left_out(results)} The table at the end lists them."]
+    estimates = {(row.dataset, row.name, row.metric): row.estimate for row in rows}
     for metric in METRICS + SCORES:
-        cells = {(row.dataset, row.name): _markdown_cell(row.estimate, metric) for row in rows if row.metric == metric}
+        cells = {}
+        for dataset in rows_of(results, metric):
+            for name in results.names:
+                found = estimates.get((dataset, name, metric))
+                cells[dataset, name] = missing(dataset) if found is None else _markdown_cell(results, found, metric)
         parts.append(_table(TITLES[metric], "Dataset", cells))
     parts.append("A score is a return on a scale where uniformly random play has 0 and the best return 1.")
     if overall := comparisons.overall:
         cells = {(c.other, TITLES[c.metric]): _improvement_cell(c.result) for c in overall}
-        over = f"over {len(results.datasets)} datasets" if len(results.datasets) > 1 else f"on {results.datasets[0]}"
+        over = f"over {len(results.played)} datasets" if len(results.played) > 1 else f"on {results.played[0]}"
         parts.append(_table(f"Probability that a run of {overall[0].name} is better, {over}", "than one of", cells))
     for metric in SCORES:
-        cells = {(c.variant, c.dataset): _markdown_cell(c.estimate, metric) for c in comparisons.differences if c.metric == metric}
+        cells = {(c.variant, c.dataset): _markdown_cell(results, c.estimate, metric) for c in comparisons.differences if c.metric == metric}
         if cells:
             parts.append(_table(f"{TITLES[metric]}: variant minus algorithm, seed by seed", "Variant", cells))
+    if results.failures:
+        lines = [_pipe(map(str, failed)) for failed in ordered_failures(results)]
+        parts.append("\n".join(["## Runs that failed", "", _pipe(["Dataset", "Algorithm", "Seed", "Reason"]), _pipe(["---"] * 4), *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -128,7 +146,7 @@ def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
     named = {POOLED: "all, pooled"}
     header = [corner, *(named.get(column, column) for column in across)]
     lines = [f"## {title}", "", _pipe(header), _pipe(["---"] * len(header))]
-    lines += [_pipe([named.get(row, row), *(cells[row, column] for column in across)]) for row in down]
+    lines += [_pipe([named.get(row, row), *(cells.get((row, column), "") for column in across)]) for row in down]
     return "\n".join(lines)
 
 
@@ -148,6 +166,36 @@ def what(results: Results) -> str:
     )
 
 
+def left_out(results: Results) -> str:
+    """One paragraph: how many runs failed, and what that does to the numbers."""
+    total = len(results.cells) * len(results.seeds)
+    return (
+        f"{len(results.failures)} of {_count(total, 'run')} failed and are left out. An entry over fewer than all seeds says over how many; "
+        "numbers over all datasets are over the seeds that an algorithm has on every one of them."
+    )
+
+
+def ordered_failures(results: Results) -> list[tuple[str, str, int, str]]:
+    """Dataset, algorithm or variant, seed and reason of every failed run, in the order of the experiment."""
+    places = [(cell.dataset, cell.name, seed) for cell in results.cells for seed in results.seeds]
+    return [(*place, results.failures[place]) for place in places if place in results.failures]
+
+
+def rows_of(results: Results, metric: str) -> list[str]:
+    """The datasets, and all of them where ``metric`` is pooled."""
+    return results.datasets + ([POOLED] if len(results.played) > 1 and not metric.startswith("return") else [])
+
+
+def missing(dataset: str) -> str:
+    """What stands where there is no estimate."""
+    return "no seed on every dataset" if dataset == POOLED else "failed"
+
+
+def fewer_seeds(results: Results, found: Estimate) -> str:
+    """``n of N seeds``, or nothing where these are all."""
+    return f"{found.seeds} of {_count(len(results.seeds), 'seed')}" if found.seeds < len(results.seeds) else ""
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -156,8 +204,9 @@ def _pipe(columns: Iterable[str]) -> str:
     return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |"
 
 
-def _markdown_cell(estimate: Estimate, metric: str) -> str:
-    return f"{with_interval(estimate, metric)}<br>{with_spread(estimate, metric)}".replace(" [", "<br>[")  # narrow: there may be many columns
+def _markdown_cell(results: Results, estimate: Estimate, metric: str) -> str:
+    lines = [with_interval(estimate, metric).replace(" [", "<br>["), with_spread(estimate, metric), fewer_seeds(results, estimate)]
+    return "<br>".join(filter(None, lines))  # narrow: there may be many columns
 
 
 def with_interval(estimate: Estimate, metric: str) -> str:
@@ -193,10 +242,17 @@ def print_table(results: Results, rows: list[Row], file: TextIO | None = None) -
     for metric in METRICS:
         table.add_column(TITLES[metric].lower(), justify="right", no_wrap=True)
     estimates = {(row.dataset, row.name, row.metric): row.estimate for row in rows}
-    for dataset in dict.fromkeys(row.dataset for row in rows):
+    for dataset in rows_of(results, METRICS[-1]):
         for place, name in enumerate(results.names):
-            entries = [estimates.get((dataset, name, metric)) for metric in METRICS]
-            texts = ["" if entry is None else with_interval(entry, metric) for entry, metric in zip(entries, METRICS)]
-            table.add_row("" if place else dataset, name, *texts, end_section=place == len(results.names) - 1)
+            entries = {metric: estimates.get((dataset, name, metric)) for metric in METRICS if dataset in rows_of(results, metric)}
+            texts = [missing(dataset) if entry is None else with_interval(entry, metric) for metric, entry in entries.items()]
+            blank = [""] * (len(METRICS) - len(texts))
+            fewer = next((fewer_seeds(results, entry) for entry in entries.values() if entry), "")
+            named = f"{name} ({fewer})" if fewer else name
+            table.add_row("" if place else dataset, named, *blank, *texts, end_section=place == len(results.names) - 1)
     console.print(table)
     console.print(f"{what(results)}.", markup=False, highlight=False)
+    if results.failures:
+        console.print(f"\n{left_out(results)}", markup=False, highlight=False)
+    for dataset, name, seed, reason in ordered_failures(results):
+        console.print(f"failed: {dataset} {name} seed {seed}: {reason}", markup=False, highlight=False)

@@ -35,6 +35,7 @@ def invented(algorithms: int, seeds: int = 3, steps: int = 1, datasets: int = 2,
             f"dataset_{d}",
             "inspo" if variants else f"algorithm{a}",
             f"inspo_constant_thing{a}" if variants and a else "default",
+            list(range(seeds)),
             ["trained"] * seeds,
             {metric: rng.normal(size=seeds) for metric in METRICS + SCORES},
             [{step: dict.fromkeys(METRICS, rng.normal()) for step in range(1, steps)} for _ in range(seeds)],
@@ -150,7 +151,7 @@ def visible_ticks(axes):
 
 
 def test_a_constant_is_drawn_as_a_constant():
-    cell = Cell("d", "a", "default", ["trained"] * 5, {metric: np.full(5, 20.0) for metric in METRICS}, [{}] * 5)
+    cell = Cell("d", "a", "default", [0, 1, 2, 3, 4], ["trained"] * 5, {metric: np.full(5, 20.0) for metric in METRICS}, [{}] * 5)
     low, high = drawn(returns_figure(Results([cell], {"d": "mne"}, [0, 1, 2, 3, 4], 1, 0.95, 100)))[0].get_xlim()
     assert low < 19.5 and high > 20.5
 
