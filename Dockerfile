@@ -1,28 +1,44 @@
-# One image for every stage. CPU:  docker build -t inspo:0.1.0 .     NVIDIA GPU:  docker build --build-arg TORCH_BACKEND=cu130 -t inspo:0.1.0 .
-# Run a stage:  docker run --rm inspo:0.1.0 components.train --help
+# One image for every stage:    docker build --build-arg COMMIT=$(git rev-parse HEAD) -t inspo:0.1.0 .
+# for NVIDIA GPUs:              docker build --build-arg TORCH_BACKEND=cu130 -t inspo:0.1.0-gpu .
+# the MLflow server's:          docker build --build-arg EXTRAS=s3,server -t inspo-mlflow:0.1.0 .
+# Run a stage:                  docker run --rm inspo:0.1.0 components.train --help
 ARG BASE=python:3.11-slim
+# Where the build needs its own certificates or package index: an image on BASE with these. Nothing of it is in the result.
+ARG BUILD_BASE=${BASE}
 
-FROM ${BASE} AS environment
+FROM ${BUILD_BASE} AS environment
 WORKDIR /build
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --constraint constraints.txt uv
 COPY pyproject.toml ./
 COPY scripts/install.sh scripts/
 ARG TORCH_BACKEND=cpu
-ENV VIRTUAL_ENV=/opt/venv
-RUN python -m venv --without-pip /opt/venv && UV_NO_CACHE=1 scripts/install.sh --requirements pyproject.toml
+ARG EXTRAS=s3
+ENV VIRTUAL_ENV=/opt/venv UV_NO_CACHE=1
+# Left out: the packages' own tests, C++ headers and what only compiling C++ extensions needs.
+RUN python -m venv --without-pip /opt/venv \
+    && scripts/install.sh --requirements pyproject.toml $(echo "$EXTRAS" | sed -E 's/[^,]+/--extra &/g; s/,/ /g') \
+    && cd /opt/venv/lib/python3*/site-packages \
+    && find . -type d \( -name tests -o -path ./torch/test -o -path ./torch/include -o -path ./pyarrow/include -o -path ./torch/share \) \
+        -prune -exec rm -rf {} + \
+    && find torch/bin -type f ! -name torch_shm_manager -delete
 
 FROM ${BASE}
-RUN useradd --uid 1000 --create-home inspo && install --directory --owner=inspo /inspo
+# Group 0 and not one of its own: clusters such as OpenShift run images with any user id, in group 0.
+RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/inspo inspo \
+    && install --directory --owner=inspo --group=0 --mode=0775 /inspo \
+    && chmod 0770 /home/inspo
 COPY --from=environment /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/inspo PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet
+COPY pipelines /opt/inspo/pipelines
+COPY components /opt/inspo/components
+COPY inspo_core /opt/inspo/inspo_core
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/inspo
 WORKDIR /inspo
-COPY params.yaml dvc.yaml ./
+COPY params.yaml ./
 COPY experiments experiments
-COPY pipelines pipelines
-COPY components components
-COPY inspo_core inspo_core
-RUN python -m compileall -q pipelines components inspo_core
+# A user id without a name in /etc/passwd has none of HOME and LOGNAME. PYTHONSAFEPATH: files in the working folder are not imported.
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/inspo PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+    HOME=/home/inspo LOGNAME=inspo MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet
 USER 1000
 ARG VERSION=0.1.0
 ARG COMMIT=
