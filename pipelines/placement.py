@@ -21,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
 SECRET_VARIABLE = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|ACCESS_KEY|COOKIE", re.IGNORECASE)
-USER_IN_URL = re.compile(r"://[^/\s]*@")
+CREDENTIALS_IN_URL = re.compile(r"https?://[^/\s]*@|://[^/\s@]*:[^/\s]*@")  # in ssh://git@host the name is none
 
 
 class _Settings(BaseModel):
@@ -97,7 +97,7 @@ class Pod(_Settings):
     @model_validator(mode="after")
     def _nothing_secret_in_plain_sight(self) -> "Pod":
         for name, value in self.env.items():
-            if SECRET_VARIABLE.search(name) or USER_IN_URL.search(value):
+            if SECRET_VARIABLE.search(name) or CREDENTIALS_IN_URL.search(value):
                 raise ValueError(f"env.{name} would be readable in the compiled pipeline: name a secret under secrets.{name}")
         for name in [*self.env, *self.config_maps, *self.secrets]:
             if sum(name in place for place in (self.env, self.config_maps, self.secrets)) > 1:
