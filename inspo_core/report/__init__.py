@@ -13,7 +13,9 @@ from inspo_core.report.comparisons import compare
 from inspo_core.report.failures import Failures, read_failures
 from inspo_core.report.results import Results, Row, read_results
 from inspo_core.report.tables import print_table, write_tables
+from inspo_core.report.web import Origins, web_page
 from inspo_core.tracking import StageTracker
+from inspo_core.tracking.ledger import origins_of
 
 __all__ = ["Failures", "Results", "Row", "print_table", "read_failures", "read_results", "run_report", "write_report"]
 
@@ -32,15 +34,18 @@ def run_report(
     name = fingerprint("report", section, inputs)
     pipeline = params.model_dump(mode="json")
     with StageTracker("report", params.experiment.name, None, None, None, section, inputs, name, pipeline=pipeline) as tracker:
-        rows = write_report(results, out)
+        trained = [training for cell in results.cells for training in cell.trainings]
+        rows = write_report(results, out, origins_of(evaluations.parent / "provenance.json", trained))
         tracker.log_final({f"{row.dataset}/{row.name}/{row.metric}_iqm": row.estimate.iqm for row in rows})
         tracker.log_artifacts(sorted(out.iterdir()))
         tracker.register_models(results.best_policies())
     return results, rows
 
 
-def write_report(results: Results, out: Path) -> list[Row]:
+def write_report(results: Results, out: Path, origins: Origins = ()) -> list[Row]:
     """Write every table and figure into ``out``, as a whole: an earlier report stays until the new one is complete.
+
+    ``origins``: where the trainings come from, as far as it was noted (:func:`inspo_core.tracking.ledger.origins_of`).
 
     Returns the summary, one row a dataset, algorithm and metric.
     """
@@ -50,4 +55,5 @@ def write_report(results: Results, out: Path) -> list[Row]:
     with atomic_directory(out) as aside:
         write_tables(results, rows, comparisons, aside)
         write_figures(results, comparisons, aside / "figures")
+        (aside / "report.html").write_text(web_page(results, rows, comparisons, aside / "figures", origins))
     return rows

@@ -70,7 +70,7 @@ def scores_figure(results: Results) -> Figure:
     _name_lines(axes, results.names)
     for place, (name, look) in enumerate(looks_of(results).items()):
         if not results.shared_seeds(name):
-            _say_in_line(axes, place, "no seed is there on every dataset")
+            _say_in_line(axes, place, "not on every dataset")
             continue
         for mode in MODES:
             _draw_estimate(axes, place, mode, results.estimate(*results.pooled(name, f"score_{mode}")), look.colour)

@@ -11,17 +11,8 @@ from typing import Any
 from inspo_core.config import label
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_file, read_json
+from inspo_core.report.web import FIGURES
 from inspo_core.tracking.ledger import origins_of
-
-FIGURES = {  # in their order on the page
-    "scores": "Scores over all datasets",
-    "returns": "Returns of the last policies",
-    "differences": "What each variant changes",
-    "improvement": "Probability of improvement",
-    "profiles": "Performance profiles",
-    "curves_greedy": "Returns during training, greedy actions",
-    "curves_sampled": "Returns during training, sampled actions",
-}
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str
         parts.append(_table(TITLES[metric], "Dataset", cells))
     parts.append("A score is a return on a scale where uniformly random play has 0 and the best return 1.")
     if overall := comparisons.overall:
-        cells = {(c.other, TITLES[c.metric]): _improvement_cell(c.result) for c in overall}
+        cells = {(c.other, TITLES[c.metric]): improvement_cell(c.result) for c in overall}
         over = f"over {len(results.played)} datasets" if len(results.played) > 1 else f"on {results.played[0]}"
         parts.append(_table(f"Probability that a run of {overall[0].name} is better, {over}", "than one of", cells))
     for metric in SCORES:
@@ -150,7 +150,7 @@ def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
     return "\n".join(lines)
 
 
-def _improvement_cell(found: Improvement) -> str:
+def improvement_cell(found: Improvement) -> str:
     interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
     return f"{found.probability:.2f}{interval}"
 
@@ -188,7 +188,7 @@ def rows_of(results: Results, metric: str) -> list[str]:
 
 def missing(dataset: str) -> str:
     """What stands where there is no estimate."""
-    return "no seed on every dataset" if dataset == POOLED else "failed"
+    return "not on every dataset" if dataset == POOLED else "failed"
 
 
 def fewer_seeds(results: Results, found: Estimate) -> str:
@@ -212,17 +212,17 @@ def _markdown_cell(results: Results, estimate: Estimate, metric: str) -> str:
 def with_interval(estimate: Estimate, metric: str) -> str:
     """``IQM [low, high]``, or the IQM alone where there is no interval."""
     if estimate.low is None or estimate.high is None:
-        return _number(estimate.iqm, metric)
-    return f"{_number(estimate.iqm, metric)} [{_number(estimate.low, metric)}, {_number(estimate.high, metric)}]"
+        return number(estimate.iqm, metric)
+    return f"{number(estimate.iqm, metric)} [{number(estimate.low, metric)}, {number(estimate.high, metric)}]"
 
 
 def with_spread(estimate: Estimate, metric: str) -> str:
     """``mean ± std``, or the mean alone where there is no spread."""
-    mean = _number(estimate.mean, metric)
-    return mean if estimate.std is None else f"{mean} ± {_number(estimate.std, metric)}"
+    mean = number(estimate.mean, metric)
+    return mean if estimate.std is None else f"{mean} ± {number(estimate.std, metric)}"
 
 
-def _number(value: float, metric: str) -> str:
+def number(value: float, metric: str) -> str:
     digits = 3 if metric.startswith("return") else 2
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
 

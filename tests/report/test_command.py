@@ -20,7 +20,7 @@ TABLES = ["curves", "differences", "improvement", "profiles", "references", "res
 FILES = sorted(
     [f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")]
     + [f"{name}.csv" for name in TABLES]
-    + ["marl_eval.json", "metrics.json", "table.md"]
+    + ["marl_eval.json", "metrics.json", "report.html", "table.md"]
 )
 
 

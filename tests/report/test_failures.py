@@ -103,7 +103,7 @@ def test_an_algorithm_without_a_run_is_left_out_of_the_statistics(none_left):
     assert {name for _, name in found.profiles} == {"inspo"}
     (axes, *_) = returns_figure(none_left).axes
     assert [text.get_text() for text in axes.texts] == ["every seed failed"]
-    assert [text.get_text() for text in scores_figure(none_left).axes[0].texts] == ["no seed is there on every dataset"]
+    assert [text.get_text() for text in scores_figure(none_left).axes[0].texts] == ["not on every dataset"]
     assert len(curves_figure(none_left, "greedy").axes[0].lines) == 1
 
 

@@ -1,0 +1,106 @@
+"""``report.html``: whole, by itself, without scripts, with the numbers of the tables and nothing unescaped."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from inspo_core.report import read_results, write_report
+from inspo_core.report.comparisons import compare
+from inspo_core.report.tables import with_interval
+from inspo_core.report.web import FIGURES, web_page
+
+ORIGIN = {"command": "python -m pipelines.local a.yaml --set 'x=<1>'", "git_commit": "0123456789abcdef", "git_dirty": "true"}
+ORIGIN |= {"processor": "Abacus 3", "cores": 4, "version_torch": "2.13.0"}
+EMPTY = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Names, links and table cells; fails where an element is not closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.tags, self.names, self.links, self.images, self.rows = [], set(), [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.add(tag)
+        self.names += [given["id"]] if "id" in given else []
+        self.links += [given["href"]] if "href" in given else []
+        self.images += [given["src"]] if "src" in given else []
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "tr" and "tr" in self.open:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def written(make_tree, tmp_path_factory):
+    """Results with a failed cell and a failed seed, and the page as it was written."""
+    tree = make_tree(tmp_path_factory.mktemp("web"), ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], [0, 1, 2])
+    failures = {("xor_c", "inspo_product", seed): "<script>alert(1)</script>" for seed in (0, 1, 2)} | {("xor_c", "inspo", 2): "lost"}
+    results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
+    write_report(results, tree.out, [(ORIGIN, 7), (None, 1)])
+    return results, (tree.out / "report.html").read_text(), tree
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_no_script(written):
+    results, text, tree = written
+    page = Page(text)
+    assert not page.tags & {"script", "link", "iframe", "object"} and "@import" not in text and "url(" not in text
+    assert not re.findall(r"https?://", text) and str(tree.root) not in text
+    assert [link for link in page.links if not link.startswith("#")] == []
+    assert {link[1:] for link in page.links} <= set(page.names) and len(set(page.names)) == len(page.names)
+    figures = [name for name in FIGURES if (tree.out / f"figures/{name}.svg").exists()]
+    drawn = [base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")) for source in page.images]
+    assert drawn == [(tree.out / f"figures/{name}.svg").read_bytes() for name in figures] and len(figures) >= 5
+
+
+def test_the_page_holds_the_numbers_and_says_what_is_missing(written):
+    results, text, _ = written
+    page = Page(text)
+    rows = {tuple(row[:1]): row for row in page.rows}
+    for row in results.summary():
+        assert with_interval(row.estimate, row.metric) in text.replace("<b>", "").replace("</b>", ""), row
+    overview = next(row for row in page.rows if row[0] == "inspo_product")
+    assert overview[1] == "not on every dataset"
+    assert "2 of 3 seeds" in rows[("xor_c",)][1] or any("2 of 3 seeds" in cell for row in page.rows for cell in row)
+    assert any(row[:2] == ["inspo_product", "0 of 3"] and set(row[2:]) == {"failed"} for row in page.rows)
+    assert ["xor_c", "inspo", "2", "lost"] in page.rows and ["xor_c", "inspo_product", "0", "<script>alert(1)</script>"] in page.rows
+    assert "4 of 12 runs failed" in text and "&lt;script&gt;" in text and "<script" not in text
+
+
+def test_the_page_says_where_the_runs_come_from(written):
+    assert ["0123456789ab, changed since", "7", ORIGIN["command"], "Abacus 3, 4 cores", "torch 2.13.0"] in Page(written[1]).rows
+    assert ["not recorded", "1", "", "", ""] in Page(written[1]).rows
+
+
+def test_parameters_are_named_once_where_all_have_the_same(tree):
+    for number, name in enumerate(("inspo", "bc")):
+        for path in tree.trainings.glob(f"*/{name}/seed_*/run.json"):
+            path.write_text(path.read_text().replace('"config": {}', f'"config": {{"seed": 3, "iterations": 50, "alpha": 0.{number}}}'))
+    results = read_results(tree.evaluations, tree.trainings, tree.params())
+    page = Page(web_page(results, results.summary(), compare(results), tree.root, []))
+    assert [row for row in page.rows if row[0] in ("alpha", "iterations", "seed")] == [
+        ["alpha", "0.0", "inspo"],
+        ["alpha", "0.1", "bc"],
+        ["iterations", "50", "all"],
+    ]
+
+
+def test_the_page_has_the_same_bytes_every_time(written, tmp_path):
+    results, text, _ = written
+    write_report(results, tmp_path / "elsewhere", [(ORIGIN, 7), (None, 1)])
+    assert (tmp_path / "elsewhere/report.html").read_text() == text
