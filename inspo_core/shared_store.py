@@ -41,8 +41,13 @@ class SharedStore:
 
     @classmethod
     def from_environment(cls) -> "SharedStore | None":
+        """The store that ``INSPO_STORE`` names, if it names one. Raises InspoError if nothing can be written there."""
         uri = os.environ.get("INSPO_STORE")
-        return cls(uri) if uri else None
+        if not uri:
+            return None
+        store = cls(uri)
+        store._write("writable", b"")
+        return store
 
     def fetch(self, stage: str, fingerprint: str, out: Path) -> bool:
         """Put the finished run at ``out``; False if there is none."""

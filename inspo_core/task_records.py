@@ -39,13 +39,12 @@ def run_stage(key: str, stage: Callable[[list[int]], None], seeds: list[int], be
         raise InspoError(f"none of the seeds {seeds} has a result: {'; '.join(sorted(set(failures.values()))) or f'{before} holds none of them'}")
 
 
-def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, trainings: Path) -> list[dict[str, Any]]:
+def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, trainings: Path) -> dict[tuple[str, str, int], str]:
     """Put what the tasks of ``plan`` have made into ``evaluations/<dataset>/<algorithm>/seed_<k>`` and the same of ``trainings``.
 
-    ``plan`` is that of :func:`pipelines.plan.benchmark_plan`. Returns what is missing, one
-    ``{"dataset", "algorithm", "seed", "reason"}`` a seed.
+    ``plan`` is that of :func:`pipelines.plan.benchmark_plan`. Returns why what is missing is missing, by dataset, algorithm and seed.
     """
-    missing = []
+    missing = {}
     for of_dataset in plan:
         for run in of_dataset["runs"]:
             records = [store.read_record(key) or {} for key in (of_dataset["behavior"], run["train"], run["evaluate"])]
@@ -58,5 +57,5 @@ def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, tr
                         continue
                 reasons = [record["failures"][str(seed)] for record in records if str(seed) in record.get("failures", {})]
                 reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"
-                missing.append({"dataset": of_dataset["dataset"], "algorithm": run["algorithm"], "seed": seed, "reason": reason})
+                missing[of_dataset["dataset"], run["algorithm"], seed] = reason
     return missing

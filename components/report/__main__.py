@@ -1,25 +1,69 @@
 """``python -m components.report``: tables and figures of the evaluations."""
 
+import argparse
+import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from components.cli import params_of, run, stage_parser
-from inspo_core.report import print_table, read_failures, run_report
+from components.executor import write_executor_output
+from inspo_core.config import Params
+from inspo_core.errors import InspoError
+from inspo_core.report import Results, Row, print_table, read_failures, run_report
+from inspo_core.shared_store import SharedStore
+from inspo_core.task_records import gather
 from inspo_core.tracking.store import shown
 
 
 def main() -> None:
     parser = stage_parser("report", "Write tables and figures of the evaluations of the experiment in the parameters.")
-    parser.add_argument("--evaluations", type=Path, required=True, help="what the evaluate stages wrote: <dataset>/<algorithm>/seed_<k>")
-    parser.add_argument("--trainings", type=Path, required=True, help="what the train stages wrote: <dataset>/<algorithm>/seed_<k>")
+    parser.add_argument("--evaluations", type=Path, help="what the evaluate stages wrote: <dataset>/<algorithm>/seed_<k>")
+    parser.add_argument("--trainings", type=Path, help="what the train stages wrote: <dataset>/<algorithm>/seed_<k>")
+    parser.add_argument("--plan", type=_plan, metavar="JSON", help="a benchmark's plan, whose tasks left both in the shared store (INSPO_STORE)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; replaced as a whole")
     parser.add_argument("--failures", type=Path, metavar="FILE", help="JSON list of runs to report as failed: dataset, algorithm, seed, reason")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="put a copy of report.html here, for Kubeflow to show")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the same for table.md")
     arguments = parser.parse_args()
     params = params_of(arguments)
-    failures = read_failures(arguments.failures, params.experiment) if arguments.failures else None
-    results, rows = run_report(arguments.evaluations, arguments.trainings, arguments.out, params, failures)
+    results, rows = _from_plan(arguments, params) if arguments.plan is not None else _from_folders(arguments, params)
+    for name, copy in (("report.html", arguments.html), ("table.md", arguments.markdown)):
+        if copy:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(arguments.out / name, copy)
     print_table(results, rows)
     print(f"Tables and figures: {arguments.out}. {_where_the_runs_are()}")
+    write_executor_output(arguments)
+
+
+def _from_folders(arguments: argparse.Namespace, params: Params) -> tuple[Results, list[Row]]:
+    if not (arguments.evaluations and arguments.trainings):
+        raise InspoError("a report needs --evaluations and --trainings, or --plan")
+    failures = read_failures(arguments.failures, params.experiment) if arguments.failures else None
+    return run_report(arguments.evaluations, arguments.trainings, arguments.out, params, failures)
+
+
+def _from_plan(arguments: argparse.Namespace, params: Params) -> tuple[Results, list[Row]]:
+    store = SharedStore.from_environment()
+    if store is None:
+        raise InspoError("--plan needs the shared store of the benchmark; set INSPO_STORE")
+    with tempfile.TemporaryDirectory() as place:
+        evaluations, trainings = Path(place, "evaluate"), Path(place, "train")
+        failures = gather(arguments.plan, store, evaluations, trainings)
+        return run_report(evaluations, trainings, arguments.out, params, failures)
+
+
+def _plan(text: str) -> list[dict[str, Any]]:
+    try:
+        plan = json.loads(text)
+        for of_dataset in plan:
+            of_dataset["dataset"], of_dataset["behavior"], of_dataset["runs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InspoError(f"--plan is {text[:80]!r}, expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints") from error
+    return plan
 
 
 def _where_the_runs_are() -> str:

@@ -1,0 +1,33 @@
+"""``python -m tests.e2e.kfp_local FILE``: run a pipeline with Kubeflow's own local runner, every step in a container.
+
+FILE is JSON: ``pipeline`` (experiment or benchmark), ``placement`` (a file), ``root`` (a folder that the containers share),
+``arguments`` (the pipeline's parameters), ``keys`` (cache keys, of an experiment) and ``mounts`` (folders that they may read).
+DOCKER_HOST names the engine, INSPO_IMAGE the image.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from docker.types import Mount
+from kfp import local
+
+from pipelines.benchmark import benchmark
+from pipelines.experiment import experiment
+from pipelines.placement import load_placement
+
+
+def main() -> None:
+    task = json.loads(Path(sys.argv[1]).read_text())
+    os.umask(0)  # the containers' user is another one
+    mounts = [Mount(target=place, source=place, type="bind", read_only=True) for place in task["mounts"]]
+    runner = local.DockerRunner(network_mode="host", mounts=mounts)
+    local.init(runner, pipeline_root=task["root"], enable_caching=True)
+    placement = load_placement(Path(task["placement"]))
+    made = experiment(placement, task["keys"]) if task["pipeline"] == "experiment" else benchmark(placement)
+    made(**task["arguments"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The compiled pipelines: they are the committed files, Kubeflow's schema takes them, and their commands are those of the stages and of DVC."""
+
+import argparse
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from components.cli import params_of
+from pipelines.benchmark import benchmark
+from pipelines.experiment import experiment
+from pipelines.placement import Placement
+from tests.pipelines.compiled import GOLDEN, ROOT, compile_pipelines, containers, read, resolve
+
+STAGES = ["ingest", "behavior", "train", "evaluate", "report"]
+STEPS = {"experiment": {*STAGES, "finish"}, "benchmark": {*STAGES, "finish", "benchmark-report"} - {"report"}}
+FILES = sorted(GOLDEN.glob("*.yaml"))
+PARAMETERS = {
+    "dataset": "xor_c",
+    "algorithm": "inspo",
+    "seeds": [0, 2],
+    "overrides": {"train.iterations": 3, "train.alpha": 0.5, "evaluate.episodes": 7, "experiment.seeds": [0, 2]},
+    "fingerprint": "0123",
+    "data_repo": "https://git.example/data",
+    "data_rev": "v1",
+    "data_remote": "",
+    "status": {"state": "SUCCEEDED"},
+    "plan": [{"dataset": "xor_c", "runs": []}],
+}
+
+
+def of_benchmark(path: Path) -> bool:
+    return path.name.startswith("benchmark")
+
+
+def stage_parser(stage: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """The parser that ``python -m components.<stage>`` uses."""
+
+    class Found(Exception):
+        pass
+
+    def stop(parser, *_):
+        raise Found(parser)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(Found) as found:
+            importlib.import_module(f"components.{stage}.__main__").main()
+    return found.value.args[0]
+
+
+def options_of(words: list[str]) -> set[str]:
+    return {word for word in words if word.startswith("--")}
+
+
+def test_the_committed_files_are_what_the_code_compiles_to(tmp_path):
+    compile_pipelines(tmp_path)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in FILES}, "run: python -m pipelines.compile"
+    assert set(made) == {f"{pipeline}-{placement}.yaml" for pipeline in STEPS for placement in ("cpu", "gpu")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_kubeflow_takes_the_file(path):
+    pipeline, platform = read(path)
+    spec = json_format.ParseDict(pipeline, PipelineSpec())
+    name = path.stem.partition("-")[0]
+    assert spec.pipeline_info.name == f"inspo-{name}" and set(containers(pipeline)) == STEPS[name]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {step.removeprefix("exec-") for step in executors} == STEPS[name]
+    for executor in executors.values():
+        json_format.ParseDict(executor, KubernetesExecutorConfig())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_only_training_asks_for_a_gpu(path):
+    resources = {step: container.get("resources", {}) for step, container in containers(read(path)[0]).items()}
+    asked = {step: found["accelerator"]["resourceCount"] for step, found in resources.items() if "accelerator" in found}
+    assert asked == ({"train": "1"} if path.stem.endswith("gpu") else {})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_secret_and_no_host_in_the_file(path):
+    text = re.sub(r"nvidia\.com/gpu|app\.kubernetes\.io|sidecar\.istio\.io|cluster-autoscaler\.kubernetes\.io", "", path.read_text())
+    assert not re.search(r"://|@|\.(com|org|io|net|local)\b", text)
+    for step, container in containers(read(path)[0]).items():
+        environment = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert environment.keys() <= {"INSPO_IMAGE", "INSPO_WORKERS", "INSPO_DELIVERY_PATIENCE"}, step
+        assert environment["INSPO_IMAGE"] == container["image"] == "inspo:0.1.0"
+
+
+def test_one_variable_names_the_image_of_every_step(tmp_path):
+    compile_pipelines(tmp_path, INSPO_IMAGE="registry.example/inspo@sha256:0123")
+    for path in tmp_path.iterdir():
+        assert {container["image"] for container in containers(read(path)[0]).values()} == {"registry.example/inspo@sha256:0123"}
+        assert "inspo:0.1.0" not in path.read_text()
+
+
+def test_cache_keys_are_the_fingerprints_that_are_handed_in():
+    keys = {stage: f"key-of-{stage}" for stage in STAGES}
+    tasks = experiment(Placement(), keys).pipeline_spec.components["comp-exit-handler-1"].dag.tasks
+    assert {name: (task.caching_options.enable_cache, task.caching_options.cache_key) for name, task in tasks.items()} == {
+        stage: (True, key) for stage, key in keys.items()
+    }
+    assert not experiment(Placement(), keys).pipeline_spec.root.dag.tasks["finish"].caching_options.enable_cache
+
+
+def test_in_a_loop_every_task_has_its_fingerprint_as_a_parameter():
+    components = benchmark(Placement()).pipeline_spec.components
+    tasks = {name: task for component in components.values() for name, task in component.dag.tasks.items() if name in STAGES}
+    sources = {name: task.inputs.parameters["fingerprint"] for name, task in tasks.items()}
+    assert {name: source.parameter_expression_selector for name, source in sources.items()} == {
+        stage: f'parseJson(string_value)["{stage}"]' for stage in ("ingest", "behavior", "train", "evaluate")
+    }
+    assert all(task.caching_options.enable_cache and not task.caching_options.cache_key for task in tasks.values())
+    report = components["comp-exit-handler-1"].dag.tasks["benchmark-report"]
+    assert report.trigger_policy.strategy == report.trigger_policy.ALL_UPSTREAM_TASKS_COMPLETED
+    assert not report.caching_options.enable_cache
+
+
+def test_compiling_imports_no_heavy_library():
+    code = "import sys, pipelines.compile; print(*{'torch', 'mlflow', 'dvc', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", [GOLDEN / "experiment-cpu.yaml", GOLDEN / "benchmark-cpu.yaml"], ids=lambda path: path.stem)
+def test_the_commands_understand_their_components(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for step, container in containers(read(path)[0]).items():
+        names = re.findall(r"artifacts\['(\w+)'\]", " ".join(container["args"]))
+        words = resolve(container, {name: Path("/artifacts") / name for name in names}, PARAMETERS)
+        stage = step.removeprefix("benchmark-")
+        assert words[:3] == ["python", "-m", f"components.{stage}"]
+        assert "{{" not in " ".join(words)
+
+        arguments = stage_parser(stage, monkeypatch).parse_args(words[3:])
+        params = params_of(arguments)
+        assert (params.train.iterations, params.train.alpha, params.evaluate.episodes) == (3, 0.5, 7)
+        if step == "report":
+            assert (params.experiment.datasets, params.experiment.algorithms) == (["xor_c"], ["inspo"])
+        if stage in ("behavior", "train", "evaluate"):
+            assert arguments.seeds == [0, 2]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_runs_the_same_command(stage):
+    """Same module, same options, but for where raw data come from and what only a cluster needs."""
+    command = shlex.split(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["cmd"])
+    container = containers(read(GOLDEN / "experiment-cpu.yaml")[0])[stage]
+    assert command[:3] == container["command"]
+    of_a_run = {"--params", "--seeds", "--set", "--record", "--executor-input", "--html", "--markdown"}
+    raw = {"--raw", "--repo", "--rev", "--remote"}
+    assert options_of(command) - of_a_run - raw == options_of(container["args"]) - of_a_run - raw

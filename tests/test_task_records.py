@@ -1,0 +1,67 @@
+"""What a benchmark's tasks leave when seeds fail: the others count, and the report hears why."""
+
+import json
+
+from inspo_core.shared_store import SharedStore
+from inspo_core.task_records import gather
+from tests.lab import contents
+
+PLAN = [
+    {
+        "dataset": "xor_b",
+        "behavior": "b",
+        "runs": [
+            {"algorithm": "inspo", "seeds": [0, 1], "train": "t", "evaluate": "e"},
+            {"algorithm": "icq", "seeds": [0], "train": "never", "evaluate": "ran"},
+        ],
+    }
+]
+
+
+def test_seeds_that_failed_are_told_with_their_reasons(lab, tmp_path):
+    models = tmp_path / "behavior"
+    recorded = {"INSPO_STORE": str(tmp_path / "store")}
+    of_data = ["--dataset", "xor_b", "--seeds", "[0.0, 1.0, 2.0]"]
+    lab.run("components.behavior", *of_data, "--data", lab.data("xor_b"), "--out", models, "--record", "b", **recorded).succeeded()
+    (models / "seed_1/behavior.safetensors").write_bytes(b"damaged")
+    (models / "seed_2/run.json").unlink()  # as if it had failed
+
+    trained = lab.train("xor_b", "inspo", "0,1,2", "--record", "t", behavior=models, **recorded).succeeded()
+    assert "warning: train xor_b inspo: 1 of 2 seeds failed; seed 1: " in trained.stderr
+    run = ["--dataset", "xor_b", "--algorithm", "inspo", "--seeds", "0,1,2"]
+    lab.run("components.evaluate", *run, "--train", "train", "--out", "evaluate", "--record", "e", **recorded).succeeded()
+
+    missing = gather(PLAN, SharedStore(recorded["INSPO_STORE"]), tmp_path / "evaluations", tmp_path / "trainings")
+    assert list(missing) == [("xor_b", "inspo", 1), ("xor_b", "icq", 0)]
+    reasons = list(missing.values())
+    assert "no usable behavior models" in reasons[0] and "ended without a word" in reasons[1]
+    assert contents(tmp_path / "evaluations/xor_b/inspo/seed_0") == contents(lab.place / "evaluate/seed_0")
+    assert contents(tmp_path / "trainings/xor_b/inspo/seed_0") == contents(lab.place / "train/seed_0")
+    assert sorted(path.name for path in (tmp_path / "evaluations/xor_b/inspo").iterdir()) == ["seed_0"]
+
+
+def test_a_task_of_which_every_seed_failed_has_failed(lab, tmp_path):
+    recorded = {"INSPO_STORE": str(tmp_path / "store")}
+    bad = lab.train("xor_b", "inspo", "0,1", "--record", "t", "--set", "train.learning_rate=1e30", **recorded)
+    assert bad.code == 2 and "none of the seeds [0, 1] has a result: " in bad.stderr
+    assert set(SharedStore(recorded["INSPO_STORE"]).read_record("t")["failures"]) == {"0", "1"}
+    lab.train("xor_b", "bc", "0", "--record", "t").refused("--record needs a shared store; set INSPO_STORE")
+
+
+def test_the_executor_hears_what_was_written(lab, tmp_path):
+    def described(name: str, type_: str) -> tuple[dict, list[str]]:
+        artifact = {"name": name, "uri": f"/runs/{name}", "type": {"schemaTitle": type_}, "metadata": {"kept": 1}}
+        outputs = {"outputFile": str(tmp_path / f"{name}.json"), "artifacts": {name: {"artifacts": [artifact]}}}
+        return artifact, ["--executor-input", json.dumps({"inputs": {}, "outputs": outputs})]
+
+    policies, option = described("policies", "system.Model")
+    lab.train("xor_b", "bc", "0", *option).succeeded()
+    assert json.loads((tmp_path / "policies.json").read_text()) == {"artifacts": {"policies": {"artifacts": [policies]}}}
+
+    _, option = described("evaluations", "system.Metrics")
+    run = ["--dataset", "xor_b", "--algorithm", "bc", "--seeds", "0", "--train", "train", "--out", "evaluate"]
+    lab.run("components.evaluate", *run, *option).succeeded()
+    (artifact,) = json.loads((tmp_path / "evaluations.json").read_text())["artifacts"]["evaluations"]["artifacts"]
+    summary = json.loads((lab.place / "evaluate/summary.json").read_text())
+    assert artifact["metadata"] == {"kept": 1} | {f"{metric}_iqm": values["iqm"] for metric, values in summary.items()}
+    lab.train("xor_b", "bc", "0", "--executor-input", "{}").refused("--executor-input is '{}', expected Kubeflow's JSON")
