@@ -28,8 +28,10 @@ class Behavior:
         return replace(self, mu=joint_probabilities(marginals(self.mu, game)))
 
 
-def behavior_of(game: MarkovGame, dataset: EpisodeDataset) -> Behavior:
+def behavior_of(game: MarkovGame, dataset: EpisodeDataset, times: np.ndarray | None = None) -> Behavior:
     """The joint actions' counts in every state, smoothed by ``SMOOTHING``; uniform in states without data.
+
+    ``times`` (E,): how often each episode counts, by default once.
 
     Raises InspoError if the dataset is of another game or holds a state that the game has not.
     """
@@ -43,6 +45,6 @@ def behavior_of(game: MarkovGame, dataset: EpisodeDataset) -> Behavior:
         raise InspoError(f"dataset {dataset.name}: states of transition {first} are {seen[first].tolist()}, no state of {game.name}")
     joint = dataset.actions @ game.n_actions ** np.arange(game.n_agents)[::-1]
     counts = np.zeros(game.rewards.shape)
-    np.add.at(counts, (numbers, joint), 1)
+    np.add.at(counts, (numbers, joint), 1 if times is None else np.repeat(times, dataset.episode_lengths()))
     smoothed = counts + SMOOTHING
     return Behavior(smoothed / smoothed.sum(axis=1, keepdims=True), counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))

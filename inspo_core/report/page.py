@@ -11,8 +11,9 @@ from typing import Any
 from inspo_core.config import label
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_file, read_json
-from inspo_core.report.web import FIGURES
-from inspo_core.tracking.ledger import origins_of
+from inspo_core.report.exact import PAIR, exact_rows
+from inspo_core.report.web import FIGURES, origin_texts
+from inspo_core.tracking.ledger import origin, origins_of
 
 
 def main() -> None:
@@ -36,12 +37,12 @@ def write_page(experiments: list[Path], out: Path) -> None:
         "this implementation, none is the paper's.",
     ]
     for experiment in experiments:
-        parts += _section(experiment, out.parent / "figures")
+        parts += _section(experiment, out.parent / "figures", command)
     with atomic_file(out) as aside:
         aside.write_text("\n\n".join(parts) + "\n")
 
 
-def _section(experiment: Path, figures: Path) -> list[str]:
+def _section(experiment: Path, figures: Path, command: str) -> list[str]:
     report = experiment / "report"
     if not (report / "table.md").is_file():
         raise InspoError(f"{report / 'table.md'} is missing; run the experiment with python -m pipelines.local, or name another folder")
@@ -53,34 +54,44 @@ def _section(experiment: Path, figures: Path) -> list[str]:
             copy = figures / f"{experiment.name}-{name}.png"
             shutil.copyfile(report / "figures" / f"{name}.png", copy)
             parts.append(f"![{experiment.name}: {title}]({figures.name}/{copy.name})")
-    return parts + _origins(experiment)
+    runs = _runs(experiment)
+    if set(PAIR) <= {name for _, name, _ in runs}:
+        datasets, seeds = ([*dict.fromkeys(run[field] for run in runs)] for field in (0, 2))
+        parts += exact_rows(experiment, datasets, [int(seed) for seed in seeds])
+        parts += ["Computed when this page was written:", _table([["Commit", "Command", "Machine", "Versions"], _cells(origin(command))])]
+    return parts + _origins(experiment, runs)
 
 
-def _origins(experiment: Path) -> list[str]:
-    """Where the runs of a report come from: a line for each combination of command, code, machine and libraries."""
+def _runs(experiment: Path) -> list[tuple[str, str, str]]:
+    """Dataset, algorithm or variant, and seed of every run of the report."""
     with open(experiment / "report" / "results.csv", newline="") as file:
-        runs = dict.fromkeys((row["dataset"], label(row["algorithm"], row["variant"]), row["seed"]) for row in csv.DictReader(file))
+        return list(dict.fromkeys((row["dataset"], label(row["algorithm"], row["variant"]), row["seed"]) for row in csv.DictReader(file)))
+
+
+def _origins(experiment: Path, runs: list[tuple[str, str, str]]) -> list[str]:
+    """Where the runs of a report come from: a line for each combination of command, code, machine and libraries."""
     places = [Path(stage) / dataset / name / f"seed_{seed}" for dataset, name, seed in runs for stage in ("train", "evaluate")]
     places += [Path("behavior") / dataset / f"seed_{seed}" for dataset, seed in dict.fromkeys((run[0], run[2]) for run in runs)]
     found = origins_of(experiment / "provenance.json", [read_json(experiment / place / "run.json")["fingerprint"] for place in places])
     parts = [f"### Where the runs of {experiment.name} come from"]
-    commits = {None if origin is None else (origin.get("git_commit"), origin.get("git_dirty")) for origin, _ in found}
+    commits = {None if noted is None else (noted.get("git_commit"), noted.get("git_dirty")) for noted, _ in found}
     if len(commits) > 1:
         parts.append(f"**They were not all made with the same state of the code, but with {len(commits)}.**")
     header = ["Runs", "Commit", "Command", "Machine", "Versions"]
-    lines = [header, ["---"] * len(header), *([str(count), *_cells(origin)] for origin, count in found)]
-    parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    parts.append(_table([header, *([str(count), *_cells(noted)] for noted, count in found)]))
     parts.append("Runs are those of the stages behavior, train and evaluate, a seed each; a run has one thread, and as many run as there are cores.")
     return parts
 
 
-def _cells(origin: dict[str, Any] | None) -> list[str]:
-    if origin is None:
-        return ["not recorded"] * 4
-    commit = origin.get("git_commit", "not recorded")[:12] + (", changed since" if origin.get("git_dirty") == "true" else "")
-    versions = [f"{name.removeprefix('version_')} {value}" for name, value in origin.items() if name.startswith("version_")]
-    command = origin["command"].replace("|", "\\|")
-    return [commit, f"`{command}`", f"{origin['processor']}, {origin['cores']} cores", ", ".join(versions)]
+def _table(lines: list[list[str]]) -> str:
+    """A Markdown table; the first line is its header."""
+    header, *rest = lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rest])
+
+
+def _cells(noted: dict[str, Any] | None) -> list[str]:
+    commit, command, machine, versions = origin_texts(noted)
+    return [commit, "`" + command.replace("|", "\\|") + "`" if noted else command, machine, versions]
 
 
 if __name__ == "__main__":

@@ -176,21 +176,21 @@ def _what_was_run(results: Results, origins: Origins) -> str:
         "<h3>Code, machine and libraries of the trainings</h3>",
     ]  # fmt: skip
     if any(origin for origin, _ in origins):
-        header = ["Commit", "Trainings", "Command", "Machine", "Versions"]
-        parts.append(_table(header, [_origin(origin, count) for origin, count in origins]))
+        header = ["Commit", "Command", "Machine", "Versions", "Trainings"]
+        parts.append(_table(header, [[*origin_texts(origin), str(count)] for origin, count in origins]))
     else:
         parts.append("<p>Not noted beside the outputs; the runs in MLflow have commit, image and versions as tags.</p>")
     parts += ["<h3>Training parameters</h3>", _parameters(results)]
     return "\n".join(parts)
 
 
-def _origin(origin: dict[str, Any] | None, count: int) -> list[str]:
+def origin_texts(origin: dict[str, Any] | None) -> tuple[str, str, str, str]:
+    """Commit, command, machine and versions of an origin (inspo_core.tracking.ledger)."""
     if origin is None:
-        return ["not recorded", str(count), "", "", ""]
+        return ("not recorded",) * 4
     commit = origin.get("git_commit", "not recorded")[:12] + (", changed since" if origin.get("git_dirty") == "true" else "")
     versions = [f"{name.removeprefix('version_')} {value}" for name, value in origin.items() if name.startswith("version_")]
-    machine = f"{origin['processor']}, {origin['cores']} cores"
-    return [commit, str(count), Html(f"<code>{escape(origin['command'])}</code>"), machine, ", ".join(versions)]
+    return commit, origin["command"], f"{origin['processor']}, {origin['cores']} cores", ", ".join(versions)
 
 
 def _parameters(results: Results) -> str:

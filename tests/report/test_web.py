@@ -83,8 +83,8 @@ def test_the_page_holds_the_numbers_and_says_what_is_missing(written):
 
 
 def test_the_page_says_where_the_runs_come_from(written):
-    assert ["0123456789ab, changed since", "7", ORIGIN["command"], "Abacus 3, 4 cores", "torch 2.13.0"] in Page(written[1]).rows
-    assert ["not recorded", "1", "", "", ""] in Page(written[1]).rows
+    assert ["0123456789ab, changed since", ORIGIN["command"], "Abacus 3, 4 cores", "torch 2.13.0", "7"] in Page(written[1]).rows
+    assert ["not recorded"] * 4 + ["1"] in Page(written[1]).rows
 
 
 def test_parameters_are_named_once_where_all_have_the_same(tree):
