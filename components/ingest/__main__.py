@@ -1,19 +1,42 @@
 """``python -m components.ingest``: raw files of a dataset to validated episodes in the native format."""
 
+import argparse
+import tempfile
 from pathlib import Path
 
 from components.cli import params_of, run, stage_parser
+from components.executor import write_executor_output
+from inspo_core.config import Params, source_of
+from inspo_core.datasets import EpisodeDataset
+from inspo_core.datasets.fetch import fetch, origin_of
 from inspo_core.datasets.ingest import run_ingest
+from inspo_core.errors import InspoError
 
 
 def main() -> None:
     parser = stage_parser("ingest", "Turn the raw files of a dataset into validated episodes in the native format, with a card.")
     parser.add_argument("--dataset", required=True, help="name of the dataset, a key of ingest.sources in the parameters")
-    parser.add_argument("--raw", type=Path, required=True, help="folder with the raw files")
+    parser.add_argument("--raw", type=Path, help="folder with the raw files")
+    parser.add_argument("--repo", metavar="URL", help="instead: a DVC repository, URL or path, that has the raw files in data/<dataset>")
+    parser.add_argument("--rev", metavar="REV", help="its revision: a commit, a tag or a branch")
+    parser.add_argument("--remote", default="", metavar="NAME", help="which of its DVC remotes holds the files (default: its default)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the dataset; replaced as a whole")
     arguments = parser.parse_args()
-    dataset = run_ingest(arguments.dataset, params_of(arguments), arguments.raw, arguments.out)
+    if bool(arguments.raw) == bool(arguments.repo) or bool(arguments.repo) != bool(arguments.rev):
+        raise InspoError("ingest needs either --raw, or --repo and --rev: where the raw files are")
+    dataset = _ingest(arguments, params_of(arguments))
     print(f"{dataset.name}: {dataset.n_episodes} episodes, {dataset.n_transitions} transitions; card: {arguments.out / 'card' / 'card.md'}")
+    write_executor_output(arguments)
+
+
+def _ingest(arguments: argparse.Namespace, params: Params) -> EpisodeDataset:
+    name = arguments.dataset
+    if arguments.raw:
+        return run_ingest(name, params, arguments.raw, arguments.out)
+    source_of(name, params.ingest.sources)  # an unknown name is said before anything is fetched
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = fetch(name, arguments.repo, arguments.rev, arguments.remote, Path(scratch) / name)
+        return run_ingest(name, params, raw, arguments.out, origin_of(arguments.repo, arguments.rev, raw))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ def _alberdice(raw: Path, name: str, source: SourceConfig) -> EpisodeDataset:
 READERS: dict[str, Callable[[Path, str, SourceConfig], EpisodeDataset]] = {"native": _native, "alberdice": _alberdice}
 
 
-def run_ingest(name: str, params: Params, raw: Path, out: Path) -> EpisodeDataset:
+def run_ingest(name: str, params: Params, raw: Path, out: Path, origin: dict[str, str] | None = None) -> EpisodeDataset:
     """The stage: :func:`ingest` with the parameters' sources, recorded as a run in MLflow. Returns the dataset.
+
+    ``origin``: where ``raw`` was fetched from, as tags of the run; nothing of it enters fingerprint or outputs.
 
     Raises InspoError as :func:`ingest` does.
     """
@@ -44,8 +46,9 @@ def run_ingest(name: str, params: Params, raw: Path, out: Path) -> EpisodeDatase
         section,
         inputs,
         fingerprint("ingest", section, inputs),
-        data={"source": str(raw), "digest": inputs["raw"]},
+        data={"source": str(raw), "digest": inputs["raw"]} | ({"source": origin["data_repo"]} | origin if origin else {}),
         pipeline=params.model_dump(mode="json"),
+        tags=origin,
     )
     with tracker:
         dataset = ingest(name, params.ingest.sources, raw, out)

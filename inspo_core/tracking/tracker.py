@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from inspo_core.config import label
 from inspo_core.fingerprint import file_hash
 from inspo_core.tracking.delivery import Delivery
 from inspo_core.tracking.journal import Journal, Tail
@@ -50,12 +51,14 @@ class StageTracker:
         data: dict[str, Any] | None = None,
         *,
         pipeline: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
     ):
         """Describe the stage; nothing is written before ``with``.
 
         ``params``: what the run shows as parameters, nested or flat. ``inputs``: content hash of each input, by name.
         ``data``: description of the dataset (JSON values) for MLflow's dataset inputs; ``digest`` and ``source`` in it are used.
         ``pipeline``: all parameters; runs with the same ones, the same code and data belong to one pipeline run (default: params.yaml).
+        ``tags``: more tags of the stage's own run.
         """
         self._experiment = {
             "name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment,
@@ -65,6 +68,7 @@ class StageTracker:
         identity = {"stage": stage, "dataset": dataset, "algorithm": algorithm, "variant": variant}
         self._identity = {name: value for name, value in identity.items() if value}
         self._params, self._fingerprint = params, fingerprint
+        self._tags = tags or {}
         self._inputs = {f"input_{name}": digest[:16] for name, digest in inputs.items()}
         self._data = data and dataset_record(dataset or stage, data, inputs)
         self._pipeline = pipeline_record(self._experiment, pipeline)
@@ -77,7 +81,7 @@ class StageTracker:
         self._outbox_sent = self._troubled = False
 
     def __enter__(self) -> "StageTracker":
-        self._journal = self._begin(self._key, self._title(self._identity["stage"]), {}, self._fingerprint, self._params)
+        self._journal = self._begin(self._key, self._title(self._identity["stage"]), self._tags, self._fingerprint, self._params)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -99,7 +103,7 @@ class StageTracker:
         """
         stage = self._identity["stage"]
         name = self._title(f"seed {seed}", "" if stage == "train" else stage)
-        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model)
+        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model, "seed")
         self._seeds[seed] = _Seed(journal, metrics_file, flat(params), self._identity | {"seed": str(seed), "fingerprint": fingerprint})
 
     def poll(self) -> None:
@@ -131,6 +135,17 @@ class StageTracker:
         """Record files or folders of the stage as a whole."""
         _keep(self._journal, paths)
 
+    def log_algorithm(self, algorithm: str, variant: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Record the results of an algorithm as a run of its own beside the pipeline's, so that MLflow's first page compares them.
+
+        The chart view makes a section of the metrics that share what is before a slash.
+        """
+        name = f"{label(algorithm, variant)} {self._pipeline_name()[:7]}"
+        key, tags = key_of(self._key, algorithm, variant), {"algorithm": algorithm, "variant": variant}
+        journal = self._begin(key, name, tags, self._fingerprint, params, level="algorithm")
+        journal.append({"op": "final", "time": _now(), "step": 0, "values": metrics}, {"op": "end", "time": _now(), "status": "FINISHED"})
+        self._ended.append(journal)
+
     def register_models(self, choices: list[ModelChoice]) -> None:
         """Register the best policy of each dataset, with the alias ``best``; a policy that is registered already gets no new version."""
         for choice in choices:
@@ -139,17 +154,26 @@ class StageTracker:
 
     def _title(self, *before: str) -> str:
         # MLflow's narrow column cuts a name's end off, and has the dataset in the column beside it.
-        variant = self._identity.get("variant", "default")
-        parts = [*before, self._identity.get("algorithm"), variant if variant != "default" else "", self._identity.get("dataset")]
-        return " ".join(part for part in parts if part)
+        return " ".join(part for part in [*before, _learner(self._identity), self._identity.get("dataset")] if part)
+
+    def _pipeline_name(self) -> str:
+        return self._pipeline["tags"]["pipeline"] if "key" in self._pipeline else self._pipeline["run_id"]
 
     def _begin(
-        self, key: str, name: str, tags: dict[str, str], fingerprint: str, params: dict[str, Any], model: str | None = None
+        self,
+        key: str,
+        name: str,
+        tags: dict[str, str],
+        fingerprint: str,
+        params: dict[str, Any],
+        model: str | None = None,
+        level: str = "stage",
     ) -> Journal:
-        of_seed = "seed" in tags
-        tags = self._identity | tags | {"level": "seed" if of_seed else "stage", "fingerprint": fingerprint} | self._inputs | common_tags()
+        tags = self._identity | tags | {"level": level, "fingerprint": fingerprint} | self._inputs | common_tags()
+        if learner := _learner(tags):
+            tags["learner"] = learner
         tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
-        tags["pipeline"] = self._pipeline["tags"]["pipeline"] if "key" in self._pipeline else self._pipeline["run_id"]
+        tags["pipeline"] = self._pipeline_name()
         journal = self._open(f"{name.replace(' ', '-')}-{key}")
         journal.append(
             {
@@ -158,9 +182,9 @@ class StageTracker:
                 "key": key,
                 "name": name,
                 "experiment": self._experiment,
-                "pipeline": None if of_seed else self._pipeline,
-                "stage_key": self._key,
-                "shared": not of_seed,  # other processes may run other seeds of the same stage
+                "pipeline": self._pipeline if level == "stage" else None,
+                "stage_key": self._key if level == "seed" else None,
+                "shared": level == "stage",  # other processes may run other seeds of the same stage
                 "tags": texts(tags),
                 "params": flat(params),
                 "dataset": self._data,
@@ -241,6 +265,11 @@ class _Seed:
         self.journal.append(
             {"op": "model", "time": _now(), "folder": ".policy", "name": name, "tags": tags, "params": self._params, "step": self.step}
         )
+
+
+def _learner(tags: dict[str, str]) -> str | None:
+    """The algorithm's or variant's name in the parameters."""
+    return label(tags["algorithm"], tags.get("variant", "default")) if "algorithm" in tags else None
 
 
 def _append_final(journal: Journal, metrics: dict[str, float]) -> None:
