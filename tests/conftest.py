@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, make_shared
+from tests.services.docker import docker as docker
+from tests.services.mlflow_server import mlflow_server as mlflow_server
+from tests.services.postgres import postgres as postgres
+from tests.services.s3 import s3 as s3
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,9 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +15,13 @@ from mlflow.entities import Run
 
 from inspo_core.tracking import StageTracker
 from inspo_core.tracking.store import connect
+from tests.services.mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from inspo_core.algorithms.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 N, O, A = 2, 8, 5
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # without the latter it starts ten processes
 
 
 class Store:
@@ -105,42 +102,13 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120)
 
 
-class Server:
-    """A real ``mlflow server`` on loopback, with a store of its own that outlives it."""
+class Server(MlflowServer):
+    """A server on a copy of an empty database."""
 
     def __init__(self, folder: Path, database: Path):
-        self.folder = folder
         folder.mkdir()
         shutil.copyfile(database, folder / "server.db")
-        with contextlib.closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.folder, env=environment | QUIET, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2)
-                return
-            except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
-                time.sleep(0.2)
-
-    def kill(self) -> None:
-        """Kill it and its workers without warning, and wait until the port is free."""
-        if self._process:
-            os.killpg(self._process.pid, 9)  # the group that start() made
-            self._process.wait()
-            self._process = None
+        super().__init__(folder, "sqlite:///server.db", str(folder / "artifacts"))
 
 
 def break_database(path: Path) -> None:
