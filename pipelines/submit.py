@@ -63,7 +63,7 @@ class _Job:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.submit",
-        description="Run a pipeline in a cluster. Who asks is in KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIES, or it is a pod's service account.",
+        description="Run a pipeline in a cluster; who asks is in KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIES, or is a service account.",
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ def alone(monkeypatch, tmp_path):
     """No token, cookie or context of whoever runs the tests; a data repository whose hashes are its datasets' names."""
     for name in [name for name in os.environ if name.startswith(("KF_PIPELINES_", "INSPO_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("INSPO_IMAGE", IMAGE)  # is set back afterwards, whatever the command makes of it
     monkeypatch.setattr(pipelines.client.kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
     monkeypatch.setattr("inspo_core.datasets.fetch.data_hashes", lambda repo, rev, datasets, remote=None: {name: name for name in datasets})
     monkeypatch.setattr(pipelines.client, "POLL_SECONDS", 0)
@@ -352,6 +355,17 @@ def test_a_branch_is_pinned_to_its_commit(tmp_path):
     assert {executor["container"]["image"] for executor in executors.values()} == {image}
     unknown = dry_run("mian")
     refused(unknown.returncode, unknown.stderr, "'mian'", "no branch or tag")
+
+
+def test_the_commands_of_the_walk_through_are_understood(submit):
+    text = (ROOT / "docs" / "cluster.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^python -m pipelines\.submit (.+)$", text, re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"experiment", "benchmark"}
+    values = {"$REPO": "https://git.example/data", "$REV": COMMIT, "$IMAGE": IMAGE, "$NAMESPACE": "team"}
+    for command in commands:
+        words = [values.get(word, word) for word in shlex.split(command)]
+        dry = [word for word in words if word not in ("--watch", "--dry-run")] + ["--dry-run"]
+        assert submit(*dry)[0] == 0, command
 
 
 def test_the_server_of_these_tests_is_strict():
