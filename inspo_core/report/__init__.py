@@ -37,6 +37,12 @@ def run_report(
         trained = [training for cell in results.cells for training in cell.trainings]
         rows = write_report(results, out, origins_of(evaluations.parent / "provenance.json", trained))
         tracker.log_final({f"{row.dataset}/{row.name}/{row.metric}_iqm": row.estimate.iqm for row in rows})
+        for name in reversed(results.names):  # MLflow shows the latest first
+            cell = max((cell for cell in results.cells if cell.name == name), key=lambda cell: len(cell.seeds))
+            metrics = {f"{row.metric}/{row.dataset}": row.estimate.iqm for row in rows if row.name == name}
+            if results.failures:
+                metrics["failed_runs"] = float(sum(failed == name for _, failed, _ in results.failures))
+            tracker.log_algorithm(cell.algorithm, cell.variant, {"train": cell.config}, metrics)
         tracker.log_artifacts(sorted(out.iterdir()))
         tracker.register_models(results.best_policies())
     return results, rows

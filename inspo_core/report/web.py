@@ -156,7 +156,7 @@ def _datasets(results: Results, rows: list[Row]) -> str:
         for name in results.names:
             seeds = f"{len(results.cell(dataset, name).seeds)} of {len(results.seeds)}"
             found = [estimates.get((dataset, name, metric)) for metric in metrics]
-            lines.append([name, seeds, *(_share(results, entry, metric, dataset) for entry, metric in zip(found, metrics))])
+            lines.append([name, _number_cell(seeds), *(_share(results, entry, metric, dataset) for entry, metric in zip(found, metrics))])
         parts += [
             f'<h3 id="dataset-{escape(dataset)}">{escape(dataset)}</h3>',
             f"<p><small>Game {escape(results.games[dataset])}: random play returns {scale[0]}, the best return is {scale[1]}.</small></p>",

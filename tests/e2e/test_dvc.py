@@ -47,7 +47,9 @@ def test_every_run_is_in_mlflow_and_has_ended(finished):
     assert {run.status for run in finished.runs()} == {"FINISHED"}
     (pipeline,) = finished.runs(level="pipeline")
     of_stages, of_seeds = finished.runs(level="stage"), finished.runs(level="seed")
-    assert len(finished.runs()) == 1 + len(of_stages) + len(of_seeds)
+    of_algorithms = finished.runs(level="algorithm")
+    assert sorted(run.tags["learner"] for run in of_algorithms) == sorted(ALGORITHMS)
+    assert len(finished.runs()) == 1 + len(of_stages) + len(of_seeds) + len(of_algorithms)
     identities = [tuple(run.tags.get(tag) for tag in ("stage", "dataset", "algorithm")) for run in of_stages]
     assert sorted(identities, key=str) == sorted(
         [(stage, DATASET, None) for stage in ("ingest", "behavior")]

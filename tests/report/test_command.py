@@ -24,11 +24,11 @@ FILES = sorted(
 )
 
 
-def report(tree, **environment: str) -> subprocess.CompletedProcess:
+def report(tree, *more: object, **environment: str) -> subprocess.CompletedProcess:
     overrides = {**{f"experiment.{key}": value for key, value in tree.experiment.items()}, "report.bootstrap": 500}
     return subprocess.run(
         [sys.executable, "-m", "components.report", "--evaluations", tree.evaluations, "--trainings", tree.trainings, "--out", tree.out]
-        + ["--params", ROOT / "params.yaml", "--set", json.dumps(overrides)],
+        + ["--params", ROOT / "params.yaml", "--set", json.dumps(overrides), *more],
         env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tree.root}/mlflow.db", **environment},
         cwd=tree.root,
         capture_output=True,
@@ -51,11 +51,27 @@ def test_report_is_whole_and_the_same_in_every_process(tree):
     with closing(sqlite3.connect(tree.root / "mlflow.db")) as store:
         assert store.execute("select status from runs where name = 'report'").fetchall() == [("FINISHED",)]
         metrics = dict(store.execute("select key, value from metrics").fetchall())
+        compared = "select name, status, value from runs join metrics using (run_uuid) where key = 'return_greedy/mne_imbalanced'"
+        (best, status, value), _ = sorted(store.execute(compared).fetchall(), reverse=True)  # a run an algorithm
     assert metrics["final/mne_imbalanced/inspo/return_greedy_iqm"] == 20.0
+    assert (best.split()[0], status, value) == ("inspo", "FINISHED", 20.0)
     assert list(tree.root.rglob("mlartifacts/**/table.md"))
     shutil.rmtree(tree.out)
     assert report(tree, PYTHONHASHSEED="2").returncode == 0
     assert hashes(tree.out) == first
+
+
+def test_runs_that_failed_are_left_out_and_told(tree):
+    shutil.rmtree(tree.evaluations / "xor_c" / "bc" / "seed_3")
+    entry = {"dataset": "xor_c", "algorithm": "bc", "seed": 3, "reason": "out of memory"}
+    (tree.root / "failures.json").write_text(json.dumps([entry]))
+    done = report(tree, "--failures", tree.root / "failures.json")
+    assert done.returncode == 0, done.stderr
+    assert "failed: xor_c bc seed 3: out of memory\n" in done.stdout and "bc (4 of 5 seeds)" in done.stdout
+    assert sorted(hashes(tree.out)) == sorted([*FILES, "failures.csv"])
+    with closing(sqlite3.connect(tree.root / "mlflow.db")) as store:
+        failed = store.execute("select name, value from runs join metrics using (run_uuid) where key = 'failed_runs'").fetchall()
+    assert {name.split()[0]: value for name, value in failed} == {"inspo": 0.0, "bc": 1.0}
 
 
 def test_missing_evaluation_ends_in_one_sentence_and_keeps_the_earlier_report(tree):

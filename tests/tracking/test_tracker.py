@@ -45,6 +45,30 @@ def test_runs_form_a_tree_of_pipeline_stage_and_seed(project, store):
     assert list((project / "outbox").iterdir()) == []
 
 
+def test_an_algorithm_has_a_run_beside_the_pipelines(project, store):
+    for _ in range(2):  # a repeated report makes no second run and no second point
+        with tracker("report", dataset=None, algorithm=None) as stage:
+            for variant, value in (("default", 0.5), ("strong", 0.75)):
+                stage.log_algorithm("inspo", variant, {"train": {"alpha": 0.1}}, {"score_sampled/xor_b": value})
+    runs = store.runs()
+    (pipeline,) = [name for name in runs if name.startswith("pipeline ")]
+    number = pipeline.split()[1]
+    assert set(runs) == {pipeline, "report", f"inspo {number}", f"strong {number}"}
+    run = runs[f"strong {number}"]
+    tags = {name: run.data.tags.get(name) for name in ("level", "stage", "algorithm", "variant", "learner", "pipeline", "mlflow.parentRunId")}
+    assert tags == {
+        "level": "algorithm",
+        "stage": "report",
+        "algorithm": "inspo",
+        "variant": "strong",
+        "learner": "strong",
+        "pipeline": number,
+        "mlflow.parentRunId": None,
+    }
+    assert store.points(run.info.run_name, "score_sampled/xor_b") == [(0, 0.75)] and run.data.params == {"train.alpha": "0.1"}
+    assert set(store.statuses().values()) == {"FINISHED"}
+
+
 def test_curves_arrive_whole_and_final_metrics_once(project, store):
     run_stage(project, steps=range(1, 1201))  # more than one batch
     assert store.points("seed 1 inspo xor_b", "loss") == expected_loss(range(1, 1201))
@@ -104,7 +128,7 @@ def test_other_parameters_make_another_pipeline_run_and_the_same_ones_do_not(pro
     run_stage(project, seeds=[1])
     runs = store.runs()
     assert sum(name.startswith("pipeline ") for name in runs) == 2
-    first, second = runs["train inspo xor_b"], runs["train inspo strong xor_b"]
+    first, second = runs["train inspo xor_b"], runs["train strong xor_b"]
     assert first.data.tags["mlflow.parentRunId"] != second.data.tags["mlflow.parentRunId"]
     assert runs["seed 1 inspo xor_b"].data.tags["mlflow.parentRunId"] == first.info.run_id
 
