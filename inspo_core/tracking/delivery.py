@@ -1,15 +1,43 @@
 """Delivers journals to the MLflow store: one connection a process, made when the first journal is sent."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inspo_core.errors import InspoError
+from inspo_core.stopping import stop_requested
 from inspo_core.tracking.journal import JOURNAL, Journal
 from inspo_core.tracking.provenance import is_gone
 from inspo_core.tracking.replay import Replay
 from inspo_core.tracking.runs import Runs
 from inspo_core.tracking.store import Unreachable, as_default, connect, reason, shown, tracking_uri
+
+LAST_RETRY_SECONDS = 2.0  # between two attempts at the end of a process
+
+
+def patience() -> float:
+    """INSPO_DELIVERY_PATIENCE: for how many seconds a process that ends waits for a store that is out of reach. Raises InspoError."""
+    asked = os.environ.get("INSPO_DELIVERY_PATIENCE") or "0"
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise InspoError(f"INSPO_DELIVERY_PATIENCE is {asked!r}, expected for how many seconds to wait for MLflow at the end, from 0")
+    return seconds
+
+
+def patiently(attempt: Callable[[], bool]) -> bool:
+    """Repeat ``attempt`` until it succeeds, for :func:`patience` seconds at most, and once where a stop was asked for."""
+    deadline = time.monotonic() + patience()
+    while not attempt():
+        if stop_requested() or time.monotonic() >= deadline:
+            return False
+        time.sleep(LAST_RETRY_SECONDS)
+    return True
 
 
 class Delivery:
@@ -71,6 +99,11 @@ class Delivery:
         """End the runs of an experiment that dead processes of this host left RUNNING in the store. Raises Unreachable."""
         with self._store() as runs:
             runs.reap(runs.experiment(experiment), is_gone)
+
+    def finish(self, experiment: dict[str, Any], pipeline: dict[str, Any], status: str, belonging: dict[str, str]) -> bool:
+        """See :meth:`Runs.finish`. Raises Unreachable."""
+        with self._store() as runs:
+            return runs.finish(runs.experiment(experiment), pipeline, status, belonging)
 
     @contextmanager
     def _store(self) -> Iterator[Runs]:

@@ -32,13 +32,25 @@ def common_tags() -> dict[str, str]:
     return tags
 
 
+def experiment_record(name: str) -> dict[str, str | None]:
+    """The experiment ``{"name", "id", "run_id"}`` that runs go to: MLFLOW_EXPERIMENT_NAME, _ID and RUN_ID come before ``name``."""
+    return {
+        "name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or name,
+        "id": os.environ.get("MLFLOW_EXPERIMENT_ID") or None,
+        "run_id": os.environ.get("MLFLOW_RUN_ID") or None,
+    }
+
+
 def pipeline_record(experiment: dict[str, Any], params: dict[str, Any] | None) -> dict[str, Any]:
     """The run above the stages: the orchestrator's ``{"run_id"}``, or one whose key says what is run.
 
-    Stages with the same experiment, parameters (None: params.yaml), code and data share it, whoever starts them and when.
+    Stages with the same experiment, parameters (None: params.yaml), code and data share it, whoever starts them and when. Which datasets,
+    algorithms and seeds are run does not count: it says which stages there are, and a step of a pipeline need not know it.
     """
     if experiment["run_id"]:
         return {"run_id": experiment["run_id"]}
+    if params:
+        params = {section: _lasting(values) if section == "experiment" else values for section, values in params.items()}
     file = Path("params.yaml")
     what = params if params is not None else file_hash(file) if file.exists() else None
     code = {stage: code_hash(stage) for stage in STAGE_CODE if stage != "report"}  # new figures do not make a new pipeline run
@@ -50,6 +62,10 @@ def pipeline_record(experiment: dict[str, Any], params: dict[str, Any] | None) -
         "tags": texts({"level": "pipeline", "pipeline": key[:7]} | tags | {"mlflow.source.name": "pipeline"}),
         "params": flat(params or {}),
     }
+
+
+def _lasting(experiment: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in experiment.items() if key not in ("datasets", "algorithms", "seeds")}
 
 
 def dataset_record(name: str, data: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:

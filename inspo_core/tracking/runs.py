@@ -17,9 +17,9 @@ KEY = "inspo.key"
 SETTLE_SECONDS = 0.5
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the view with runs, charts and models
-    "mlflow.note.content": "A pipeline run holds a run for each stage, and that one for each seed. To compare algorithms on a dataset, "
-    "filter by `tags.stage='train' and tags.level='seed' and tags.dataset='bridge_mixed'`, group by the tag `algorithm` and open the "
-    "chart view.",
+    "mlflow.note.content": "To compare algorithms, filter by `tags.level='algorithm'` and open the chart view; `report.html` among the "
+    "artifacts of the run `report` has tables and figures. A pipeline run holds a run for each stage, and that one for each seed. For "
+    "learning curves, filter by `tags.stage='train' and tags.level='seed' and tags.dataset='bridge_mixed'` and group by the tag `learner`.",
 }
 _CHILDREN = 50_000  # MLflow's limit of one search
 PARAMETERS = 100  # MLflow's limit of one request
@@ -69,11 +69,12 @@ class Runs:
     def parent(self, operation: dict[str, Any], experiment: str) -> str | None:
         """The run under which a ``begin`` operation's run belongs; a pipeline run that is not there yet is made.
 
-        A parent that an orchestrator has opened is taken as it is. None if a seed's stage run is not in the store.
+        A parent that an orchestrator has opened is taken as it is. None if a seed's stage run is not in the store, and for a run
+        that belongs under no other.
         """
         pipeline = operation["pipeline"]
         if pipeline is None:
-            run = self._find(experiment, operation["stage_key"])
+            run = operation["stage_key"] and self._find(experiment, operation["stage_key"])
             return run and run.info.run_id
         if "run_id" in pipeline:
             return pipeline["run_id"]
@@ -156,14 +157,42 @@ class Runs:
         if "RUNNING" not in statuses:
             self.client.set_terminated(run_id, next((bad for bad in ("FAILED", "KILLED") if bad in statuses), "FINISHED"))
 
+    def finish(self, experiment: str, pipeline: dict[str, Any], status: str, belonging: dict[str, str]) -> bool:
+        """End a pipeline's run with ``status``, and as KILLED the runs of its stages and seeds that are RUNNING; False without such a run.
+
+        ``pipeline``: as :func:`pipeline_record` describes it. ``belonging``: tags; a run with another value of one is not ended, and keeps
+        the pipeline's run as it is. An orchestrator's run, and those that it opened beside it for other steps, are left as they are.
+        """
+        if "key" in pipeline:
+            run, names = self._find(experiment, pipeline["key"]), [pipeline["tags"]["pipeline"]]
+            if run is None:
+                return False
+        else:
+            run, above = None, self.client.get_run(pipeline["run_id"]).data.tags.get("mlflow.parentRunId", pipeline["run_id"])
+            names = [above, *(child.info.run_id for child in self._children(above, experiment))]
+        others = False
+        for name in names:
+            left_running = f"attributes.status = 'RUNNING' and tags.pipeline = '{name}' and tags.level != 'pipeline'"
+            for left in self._search(experiment, left_running):
+                if all(left.data.tags.get(tag, value) == value for tag, value in belonging.items()):
+                    self.client.set_terminated(left.info.run_id, "KILLED")
+                else:
+                    others = True
+        if run and not others and run.info.status != status:
+            self.client.set_terminated(run.info.run_id, status)
+        return True
+
     def _children(self, run_id: str, experiment: str) -> list["Run"]:
-        return self.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=_CHILDREN)
+        return self._search(experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+    def _search(self, experiment: str, filters: str) -> list["Run"]:
+        return self.client.search_runs([experiment], filters, max_results=_CHILDREN)
 
     def reap(self, experiment: str, is_gone: Callable[[str, str], bool]) -> None:
         """Set runs to KILLED that are RUNNING although their process is gone, and settle the pipelines above them."""
         filters = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
         parents = set()
-        for run in self.client.search_runs([experiment], filters, max_results=_CHILDREN):
+        for run in self._search(experiment, filters):
             tags = run.data.tags
             if KEY in tags and is_gone(tags["host"], tags.get("process", "")):
                 self.client.set_terminated(run.info.run_id, "KILLED")

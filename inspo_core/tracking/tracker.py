@@ -11,12 +11,13 @@ from typing import Any
 
 from inspo_core.config import label
 from inspo_core.fingerprint import file_hash
-from inspo_core.tracking.delivery import Delivery
+from inspo_core.tracking.delivery import Delivery, patience, patiently
 from inspo_core.tracking.journal import Journal, Tail
 from inspo_core.tracking.model import ARCHITECTURE, PARAMETERS
-from inspo_core.tracking.records import common_tags, dataset_record, flat, key_of, pipeline_record, texts
+from inspo_core.tracking.records import common_tags, dataset_record, experiment_record, flat, key_of, pipeline_record, texts
 from inspo_core.tracking.registry import ModelChoice, registered_name
-from inspo_core.tracking.store import Unreachable, project_root
+from inspo_core.tracking.relay import leave
+from inspo_core.tracking.store import Unreachable, project_root, reason
 
 DELIVER_SECONDS = 5.0  # between two deliveries of a stage that runs
 RETRY_SECONDS = 60.0  # after the store was found unreachable
@@ -60,11 +61,8 @@ class StageTracker:
         ``pipeline``: all parameters; runs with the same ones, the same code and data belong to one pipeline run (default: params.yaml).
         ``tags``: more tags of the stage's own run.
         """
-        self._experiment = {
-            "name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment,
-            "id": os.environ.get("MLFLOW_EXPERIMENT_ID") or None,
-            "run_id": os.environ.get("MLFLOW_RUN_ID") or None,
-        }
+        patience()  # a wrong value is better said now than after the stage's work
+        self._experiment = experiment_record(experiment)
         identity = {"stage": stage, "dataset": dataset, "algorithm": algorithm, "variant": variant}
         self._identity = {name: value for name, value in identity.items() if value}
         self._params, self._fingerprint = params, fingerprint
@@ -90,9 +88,19 @@ class StageTracker:
             self._end_seed(seed, "KILLED" if status == "FINISHED" else status)
         self._journal.append({"op": "end", "time": _now(), "status": status})
         self._ended.append(self._journal)
-        self._deliver()
+        if not patiently(self._deliver):
+            self._leave()
         for journal in self._ended:
             journal.close()
+
+    def _leave(self) -> None:
+        """Hand what is not delivered to the shared store, which outlives this machine's disk."""
+        try:
+            if place := leave(self._ended):
+                self._ended = []
+                warn(f"what MLflow has not got is left in {place} and delivered by: python -m components.finish, or {DELIVER_COMMAND}")
+        except Exception as error:  # each kind of store fails with errors of its own
+            warn(f"what MLflow has not got stays in {self._outbox}, since the shared store does not take it ({reason(error)})")
 
     def seed_started(
         self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path, *, model: str | None = None
@@ -207,8 +215,8 @@ class StageTracker:
         running.journal.append({"op": "end", "time": _now(), "status": status})
         self._ended.append(running.journal)
 
-    def _deliver(self) -> None:
-        """Send what is new; where the store is out of reach, say so once and try again later."""
+    def _deliver(self) -> bool:
+        """Send what is new; where the store is out of reach, say so once, try again later, and return False."""
         try:
             self._delivery.send(self._journal, end=False)
             for seed in self._seeds.values():
@@ -221,6 +229,7 @@ class StageTracker:
                 self._delivery.reap(self._experiment)
                 self._outbox_sent = True
             self._next_delivery = time.monotonic() + DELIVER_SECONDS
+            return True
         except Unreachable as error:
             self._next_delivery = time.monotonic() + RETRY_SECONDS
             if not self._troubled:
@@ -229,6 +238,7 @@ class StageTracker:
                     f"MLflow at {self._delivery.place} takes no records now ({error}); the stage goes on, they are kept in {self._outbox} "
                     f"and delivered by the next stage or by: {DELIVER_COMMAND}"
                 )
+            return False
 
 
 class _Seed:

@@ -1,0 +1,1 @@
+"""Finish: the pipeline's run in MLflow ends with the state that the pipeline ended in."""

@@ -1,0 +1,65 @@
+"""Records that a machine could not deliver before its end, and so left in the shared store.
+
+Below ``INSPO_STORE`` they are objects ``outbox/<run>.<random>.tar.gz``, a journal's folder each.
+"""
+
+import io
+import os
+import secrets
+import tarfile
+import tempfile
+from pathlib import Path
+
+import fsspec
+
+from inspo_core.errors import InspoError
+from inspo_core.tracking.delivery import Delivery
+from inspo_core.tracking.journal import LOCK, Journal
+from inspo_core.tracking.store import Unreachable, reason
+
+
+def leave(journals: list[Journal]) -> str | None:
+    """Put journals into the shared store, one object each, and remove them here; returns where they are, None without a store.
+
+    Raises what the store raises.
+    """
+    if not (store := os.environ.get("INSPO_STORE")):
+        return None
+    files, root = fsspec.core.url_to_fs(store)
+    files.makedirs(f"{root}/outbox", exist_ok=True)
+    for journal in journals:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(journal.folder, ".", filter=lambda member: None if Path(member.name).name == LOCK else member)
+        target = f"{root}/outbox/{journal.folder.name}.{secrets.token_hex(4)}"  # another attempt at the same run may leave one too
+        files.pipe_file(f"{target}.part", packed.getvalue())
+        files.mv(f"{target}.part", f"{target}.tar.gz")
+        journal.remove()
+    return f"{store}/outbox"
+
+
+def deliver_left(delivery: Delivery) -> None:
+    """Deliver what machines have left in the shared store, and remove it there. Raises Unreachable, and InspoError if the store fails."""
+    if store := os.environ.get("INSPO_STORE"):
+        try:
+            _deliver_left(store, delivery)
+        except Unreachable:
+            raise
+        except Exception as error:  # each kind of store fails with errors of its own
+            raise InspoError(f"records that machines left in {store} (INSPO_STORE) cannot be read ({reason(error)})") from error
+
+
+def _deliver_left(store: str, delivery: Delivery) -> None:
+    files, root = fsspec.core.url_to_fs(store)
+    files.invalidate_cache()
+    left = [name for name in files.find(f"{root}/outbox") if name.endswith(".tar.gz")]
+    if not left:
+        return
+    with tempfile.TemporaryDirectory() as outbox:
+        for name in left:
+            place = Path(outbox, Path(name).name.removesuffix(".tar.gz"))
+            with tarfile.open(fileobj=io.BytesIO(files.cat_file(name))) as archive:
+                archive.extractall(place, filter="data")
+        delivery.send_outbox(Path(outbox))
+    for name in left:
+        files.rm_file(name)
