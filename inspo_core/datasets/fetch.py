@@ -27,11 +27,11 @@ REFUSED = ("AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotM
 
 
 def fetch(dataset: str, repo: str, rev: str, remote: str | None, into: Path) -> Path:
-    """Put ``data/<dataset>`` of the DVC repository ``repo`` at revision ``rev`` into the folder ``into``, whole or not at all; returns ``into``.
+    """Put ``data/<dataset>`` of the DVC repository ``repo`` at revision ``rev`` into the folder ``into``, whole or not at all.
 
-    ``repo``: a URL or a path; ``remote``: name of the DVC remote to read from, None for the repository's default.
+    ``repo``: a URL or a path; ``remote``: name of the DVC remote to read from, None for the repository's default. Returns ``into``.
 
-    Raises InspoError: the repository, the revision, the dataset or the remote is not there or not to be read, or a file is not what DVC says.
+    Raises InspoError: repository, revision, dataset or remote is not there or not to be read, or a file is not what DVC says.
     """
     with _opened(repo, rev, remote) as source, atomic_directory(into) as place:
         expected = source.files(dataset)
@@ -39,10 +39,9 @@ def fetch(dataset: str, repo: str, rev: str, remote: str | None, into: Path) -> 
         found = file_hashes(place)
         for name in sorted(expected.keys() | found.keys()):
             if found.get(name) != expected.get(name):
-                raise InspoError(
-                    f"{DATA}/{dataset}/{name}: its md5 is {found.get(name, 'that of no file')}, but DVC has {expected.get(name, 'no such file')} "
-                    f"in {source}; what its remote holds is damaged, push it again"
-                )
+                is_, should_be = found.get(name, "that of no file"), expected.get(name, "no such file")
+                what = f"{DATA}/{dataset}/{name}: its md5 is {is_}, but DVC has {should_be} in {source}"
+                raise InspoError(f"{what}; what its remote holds is damaged, push it again")
     return into
 
 
@@ -92,10 +91,12 @@ class _Source:
             if tracked in self._index and (known := self._index[tracked].hash_info) and known.isdir:
                 hashes = self._below(tracked)
                 if folder_hash(hashes) != known.value:
-                    raise InspoError(f"the listing of {'/'.join(tracked)} in {self} is damaged: its md5 is not {known.value}; push it again")
+                    what = f"the listing of {'/'.join(tracked)} in {self} is damaged: its md5 is not {known.value}"
+                    raise InspoError(f"{what}; push it again")
                 files |= {name.removeprefix(inside): value for name, value in hashes.items() if name.startswith(inside)}
         if not files:
-            raise InspoError(f"{DATA}/{dataset} is not a folder that DVC tracks in {self}; name another revision, or track it with `dvc add`")
+            what = f"{DATA}/{dataset} is not a folder that DVC tracks in {self}"
+            raise InspoError(f"{what}; name another revision, or track it with `dvc add`")
         return files
 
     def _below(self, folder: tuple[str, ...]) -> dict[str, str]:
@@ -137,8 +138,8 @@ class _Source:
             raise InspoError(f"{place} refuses the credentials for {what}; {advice}") from error
         if isinstance(causes[-1], FileNotFoundError):
             raise InspoError(f"{place} does not have {what}; run `dvc push` where the data are") from error
-        why = redact(" ".join(str(causes[-1]).split()))[:200]
-        raise InspoError(f"{place} cannot be reached for {what} ({type(causes[-1]).__name__}: {why}); check its address and the network") from error
+        why = f"{type(causes[-1]).__name__}: {redact(' '.join(str(causes[-1]).split()))[:200]}"
+        raise InspoError(f"{place} cannot be reached for {what} ({why}); check its address and the network") from error
 
 
 def _made(path: Path) -> Path:

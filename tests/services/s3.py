@@ -70,7 +70,8 @@ class S3:
         """boto3's client."""
         import boto3
 
-        return boto3.client("s3", endpoint_url=self.endpoint, aws_access_key_id=self.key, aws_secret_access_key=self.secret, region_name="us-east-1")
+        credentials = {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret, "region_name": "us-east-1"}
+        return boto3.client("s3", endpoint_url=self.endpoint, **credentials)
 
     def bucket(self) -> str:
         """A new bucket's name."""
@@ -105,7 +106,8 @@ def s3(tmp_path_factory) -> Iterator[S3]:
             """Start a daemon, to be stopped at the end; returns where it writes what it says."""
             said = folder / f"{name}.out"
             with open(said, "wb") as log:
-                process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
             running.callback(stop, process)
             return said
 
