@@ -1,4 +1,7 @@
-"""The frame of the HTML report. It asks for nothing from elsewhere and runs no script, so any viewer can show it."""
+"""The frame of the HTML report. It asks for nothing from elsewhere.
+
+Its one script is for Kubeflow, which shows HTML as the ``srcdoc`` of a frame: there a link to a place on the page would open the page around it.
+"""
 
 from string import Template
 
@@ -23,6 +26,17 @@ $navigation
 <main>
 $sections
 </main>
+<script>
+if (location.href.startsWith("about:srcdoc")) {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link) {
+      event.preventDefault();
+      document.getElementById(decodeURIComponent(link.hash.slice(1))).scrollIntoView();
+    }
+  });
+}
+</script>
 </body>
 </html>
 """)
