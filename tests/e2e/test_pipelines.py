@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,28 +16,32 @@ from inspo_core.config import load_params
 from inspo_core.datasets.fetch import data_hashes
 from inspo_core.tracking.store import connect
 from pipelines.plan import benchmark_plan, experiment_keys
-from tests.e2e.clone import ALGORITHMS, DATASET, ROOT, SEEDS, SMALL, Clone
+from tests.e2e.clone import DATASET, ROOT, SEEDS, SMALL
 from tests.lab import contents
+from tests.services.docker import Docker
+from tests.services.git_server import serve_git
+from tests.services.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow
 
 
 class Cluster:
-    """A place where pipelines run: a shared folder, an MLflow server and a Docker engine."""
+    """A place where pipelines run: a Docker engine, an MLflow server, a repository with the data, and a shared store."""
 
-    def __init__(self, place: Path, docker, server, repo: Clone, experiment: str):
-        self.docker, self.server, self.repo = docker, server, repo
-        self.root, self.experiment = place / "root", experiment
-        self.store = self.root / "store"
-        for folder in (self.root, self.store):
+    def __init__(self, place: Path, image: Docker, server: MlflowServer, repo: str, rev: str, experiment: str):
+        self.docker, self.server, self.repo, self.rev = image, server, repo, rev
+        self.place, self.root, self.log, self.experiment = place, place / "root", place / "log", experiment
+        self.mounts: dict[str, str] = {}
+        for folder in (self.root, self.root / "store"):
             folder.mkdir()
-            folder.chmod(0o777)
-        self.rev = repo.run("git", "rev-parse", "HEAD").stdout.strip()
-        self.placement = place / "placement.yaml"
-        env = {"INSPO_STORE": str(self.store), "MLFLOW_TRACKING_URI": server.uri, "INSPO_DELIVERY_PATIENCE": "120"}
+            folder.chmod(0o777)  # the containers' user is another one
+        self.use_store(str(self.root / "store"))
+
+    def use_store(self, uri: str, **env: str) -> None:
+        """Make ``uri`` the shared store; ``env``: what it takes to reach it."""
+        env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120"}
         defaults = {"env": env, "retries": {"count": 2, "backoff_seconds": 1}}
-        self.placement.write_text(yaml.safe_dump({"defaults": defaults}))
-        self.place = place
+        (self.place / "placement.yaml").write_text(yaml.safe_dump({"defaults": defaults}))
 
     def overrides(self, **more) -> dict:
         return SMALL | {"experiment.name": self.experiment} | more
@@ -44,16 +49,14 @@ class Cluster:
     def start(self, pipeline: str, overrides: dict, **arguments) -> subprocess.Popen:
         """Start a pipeline; what it prints goes to the file ``log``."""
         params = load_params(ROOT / "params.yaml", [json.dumps(overrides)])
-        hashes, keys = data_hashes(str(self.repo.path), self.rev, params.experiment.datasets), None
+        hashes, keys = data_hashes(self.repo, self.rev, params.experiment.datasets), None
         if pipeline == "experiment":
             keys = experiment_keys(params, **arguments, data_hash=hashes[arguments["dataset"]], image=self.docker.image)
         else:
             arguments |= {"plan": benchmark_plan(params, hashes, self.docker.image)}
-        data = {"data_repo": str(self.repo.path), "data_rev": self.rev}
-        task = {"pipeline": pipeline, "placement": str(self.placement), "root": str(self.root), "keys": keys}
-        task |= {"arguments": data | {"overrides": overrides} | arguments, "mounts": [str(self.repo.path)]}
-        (self.place / "task.json").write_text(json.dumps(task))
-        self.log = self.place / "log"
+        arguments |= {"data_repo": self.repo, "data_rev": self.rev, "overrides": overrides}
+        task = {"pipeline": pipeline, "placement": str(self.place / "placement.yaml"), "root": str(self.root), "keys": keys}
+        (self.place / "task.json").write_text(json.dumps(task | {"arguments": arguments, "mounts": self.mounts}))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "INSPO_", "DVC_"))}
         with open(self.log, "wb") as log:
             return subprocess.Popen(
@@ -84,9 +87,10 @@ def steps_that_ran(log: str) -> list[str]:
 
 
 @pytest.fixture
-def cluster(tmp_path, docker, mlflow_server, first_run, request) -> Cluster:
-    tmp_path.chmod(0o755)
-    return Cluster(tmp_path, docker, mlflow_server, first_run[0], request.node.name)
+def cluster(tmp_path, docker, mlflow_server, finished, request) -> Iterator[Cluster]:
+    rev = finished.run("git", "rev-parse", "HEAD").stdout.strip()
+    with serve_git(finished.path) as repo:
+        yield Cluster(tmp_path, docker, mlflow_server, repo, rev, request.node.name)
 
 
 def test_an_experiment_in_containers_is_that_of_dvc(cluster, copy):
