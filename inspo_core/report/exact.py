@@ -55,13 +55,13 @@ def exact_rows(experiment: Path, datasets: list[str], seeds: list[int]) -> list[
 
 def explanation(seeds: int) -> str:
     return (
-        "The same comparison without networks: the exact solver of [exact.md](exact.md), with the number of sweeps and the temperatures of the "
-        f"experiment's own trainings. {seeds} seeds; a seed is a bootstrap resample of the dataset's episodes, from which μ and the clones are "
-        "counted, the agents' order in every sweep, and for random starts the first policies (every one a flat Dirichlet draw). Both updates "
-        "have the same ones. Exact returns of the last policies; each entry: interquartile mean over seeds "
-        f"[{CONFIDENCE * 100:g} % bootstrap interval, {RESAMPLES} resamples over seeds], then mean ± standard deviation. *Apart*: whether the "
-        "intervals of the sampled returns are apart, and which update is above. *Circling*: seeds in which some policy still changes by more "
-        f"than {CIRCLING} (total variation) in the last sweep, sequential and simultaneous."
+        "The same comparison without networks: the exact solver of [exact.md](exact.md), with the number of sweeps and the temperatures of "
+        f"the experiment's own trainings. {seeds} seeds; a seed is a bootstrap resample of the dataset's episodes, from which μ and the "
+        "clones are counted, the agents' order in every sweep, and for random starts the first policies (every one a flat Dirichlet draw). "
+        "Both updates have the same ones. Exact returns of the last policies; each entry: interquartile mean over seeds "
+        f"[{CONFIDENCE * 100:g} % bootstrap interval, {RESAMPLES} resamples over seeds], then mean ± standard deviation. *Apart*: whether "
+        "the intervals of the sampled returns are apart, and which update is above. *Circling*: seeds in which some policy still changes "
+        f"by more than {CIRCLING} (total variation) in the last sweep, sequential and simultaneous."
     )
 
 
@@ -79,8 +79,8 @@ def compare_updates(dataset: EpisodeDataset, config: Mapping[str, Any], seeds: l
                 for update in ("sequential", "simultaneous")
             ]
             greedy_ones, sampled = ([_estimate(getattr(one, mode)) for one in found] for mode in ("greedy", "sampled"))
-            circling = " and ".join(str(one.circling) for one in found)
-            lines.append([dataset.name, called, schedule, *map(_cell, greedy_ones + sampled), _apart(*sampled), f"{circling} of {len(seeds)}"])
+            circling = " and ".join(str(one.circling) for one in found) + f" of {len(seeds)}"
+            lines.append([dataset.name, called, schedule, *map(_cell, greedy_ones + sampled), _apart(*sampled), circling])
     return lines
 
 

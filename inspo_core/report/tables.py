@@ -170,7 +170,7 @@ def left_out(results: Results) -> str:
     """One paragraph: how many runs failed, and what that does to the numbers."""
     total = len(results.cells) * len(results.seeds)
     return (
-        f"{len(results.failures)} of {_count(total, 'run')} failed and are left out. An entry over fewer than all seeds says over how many; "
+        f"{len(results.failures)} of {_count(total, 'run')} failed and are left out. An entry over fewer than all seeds says how many; "
         "numbers over all datasets are over the seeds that an algorithm has on every one of them."
     )
 

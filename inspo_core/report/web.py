@@ -34,7 +34,7 @@ FIGURES = {  # in their order on a page
     "curves_sampled": "Returns during training, sampled actions",
 }
 CAPTIONS = {
-    "scores": "IQM of the scores of all runs on all datasets, with its interval; datasets weigh the same. 0 is random play, 1 the best return.",
+    "scores": "IQM of the scores of all runs on all datasets, with its interval; datasets weigh the same.",
     "returns": "Every seed's return (small dots), their IQM and its interval.",
     "differences": "Score of the variant minus that of its algorithm, seed by seed: left of the dotted line the variant is worse.",
     "improvement": "How probably a run of the first algorithm is better than one of the other; 0.5 is a draw.",
@@ -68,7 +68,9 @@ def web_page(results: Results, rows: list[Row], comparisons: Comparisons, figure
         style=STYLE,
         summary=_summary(results),
         navigation=_list(Html(f'<a href="#{place}">{escape(name)}</a>') for place, (name, _) in sections.items()),
-        sections="\n".join(f'<section id="{place}">\n<h2>{escape(name)}</h2>\n{body}\n</section>' for place, (name, body) in sections.items()),
+        sections="\n".join(
+            f'<section id="{place}">\n<h2>{escape(name)}</h2>\n{body}\n</section>' for place, (name, body) in sections.items()
+        ),
     )
 
 
@@ -102,7 +104,8 @@ def _overview(results: Results, rows: list[Row], comparisons: Comparisons) -> st
     over = f"over {len(results.played)} datasets" if several else f"on {dataset}"
     parts = [f"<h3>Algorithms {escape(over)}</h3>", _table(header, lines)]
     if compared:
-        parts.append(f"<p><small>“{escape(first)} better”: probability that a run of {escape(first)} has the higher return, ties half.</small></p>")
+        meaning = f"“{first} better”: probability that a run of {first} has the higher return, ties half."
+        parts.append(f"<p><small>{escape(meaning)}</small></p>")
     for metric in SCORES if several else ():
         lines = [
             [_link(line), *(_share(results, estimates.get((line, name, metric)), metric, line) for name in results.names)]
@@ -171,8 +174,8 @@ def _what_was_run(results: Results, origins: Origins) -> str:
         "<dl>" + "".join(f"<dt><b>{name}</b></dt><dd>{escape(', '.join(map(str, values)))}</dd>" for name, values in (
             ("Datasets", results.datasets), ("Algorithms and variants", results.names), ("Seeds", results.seeds)
         )) + "</dl>",
-        f"<p>{runs} trainings, each evaluated over {results.episodes} episodes, greedy and sampled. Intervals: {results.confidence * 100:g} % "
-        f"percentile bootstrap with {results.resamples} resamples.</p>",
+        f"<p>{runs} trainings, each evaluated over {results.episodes} episodes, greedy and sampled. Intervals: "
+        f"{results.confidence * 100:g} % percentile bootstrap with {results.resamples} resamples.</p>",
         "<h3>Code, machine and libraries of the trainings</h3>",
     ]  # fmt: skip
     if any(origin for origin, _ in origins):
@@ -259,7 +262,7 @@ def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{_safe(cell)}</th>' for cell in header)
     body = "\n".join(
         f'<tr><th scope="row">{_safe(line[0])}</th>'
-        + "".join(cell if isinstance(cell, Html) and cell.startswith("<td") else f'<td class="long">{_safe(cell)}</td>' for cell in line[1:])
+        + "".join(cell if isinstance(cell, Html) and cell[:3] == "<td" else f'<td class="long">{_safe(cell)}</td>' for cell in line[1:])
         + "</tr>"
         for line in lines
     )

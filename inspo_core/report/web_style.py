@@ -1,6 +1,7 @@
 """The frame of the HTML report. It asks for nothing from elsewhere.
 
-Its one script is for Kubeflow, which shows HTML as the ``srcdoc`` of a frame: there a link to a place on the page would open the page around it.
+Its one script is for Kubeflow, which shows HTML as the ``srcdoc`` of a frame: there a link to a place on the page would open the
+page around it.
 """
 
 from string import Template
@@ -64,9 +65,10 @@ a { color: var(--link); }
 small, .soft { color: var(--soft); }
 small { font-size: 0.84em; }
 nav { position: sticky; top: 0; z-index: 3; background: var(--panel); border-block: 1px solid var(--line); margin-top: 0.8rem; }
-nav ul { display: flex; gap: 0.2rem 1.2rem; max-width: 1320px; margin: 0 auto; padding: 0.45rem 1.2rem; list-style: none; overflow-x: auto; }
+nav ul { display: flex; gap: 0.2rem 1.2rem; max-width: 1320px; margin: 0 auto; padding: 0.45rem 1.2rem; overflow-x: auto; }
+nav ul, .places { list-style: none; }
 nav a { white-space: nowrap; text-decoration: none; }
-.places { display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; padding: 0; list-style: none; }
+.places { display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; padding: 0; }
 .wide { overflow-x: auto; margin: 0.5rem 0; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }

@@ -13,7 +13,12 @@ from inspo_core.report.results import Results, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 GAMES = {  # dataset -> algorithm or variant -> mean of the final return, its spread over seeds, return before training
-    "xor_c": {"inspo": (1.0, 0.0, -0.4), "bc": (-0.05, 0.06, -0.4), "inspo_product": (0.2, 0.3, -0.4), "inspo_simultaneous": (1.0, 0.0, -0.4)},
+    "xor_c": {
+        "inspo": (1.0, 0.0, -0.4),
+        "bc": (-0.05, 0.06, -0.4),
+        "inspo_product": (0.2, 0.3, -0.4),
+        "inspo_simultaneous": (1.0, 0.0, -0.4),
+    },
     "mne_imbalanced": {"inspo": (20.0, 0.0, -8.0), "bc": (2.6, 0.7, -8.0), "inspo_product": (12.0, 3.0, -8.0)},
     "bridge_mixed": {"inspo": (-1.26, 0.02, -17.7), "bc": (-9.4, 1.3, -17.7), "inspo_product": (-1.5, 0.1, -17.7)},
 }
