@@ -13,21 +13,20 @@ RUN pip install --no-cache-dir --constraint constraints.txt uv
 COPY pyproject.toml ./
 COPY scripts/install.sh scripts/
 ARG TORCH_BACKEND=cpu
-ARG EXTRAS=s3
 ENV VIRTUAL_ENV=/opt/venv UV_NO_CACHE=1
-# Left out: the packages' own tests, C++ headers and what only compiling C++ extensions needs.
-RUN python -m venv --without-pip /opt/venv \
-    && scripts/install.sh --requirements pyproject.toml $(echo "$EXTRAS" | sed -E 's/[^,]+/--extra &/g; s/,/ /g') \
-    && cd /opt/venv/lib/python3*/site-packages \
+RUN python -m venv --without-pip /opt/venv && scripts/install.sh --requirements pyproject.toml
+ARG EXTRAS=s3
+RUN scripts/install.sh --requirements pyproject.toml $(echo "$EXTRAS" | sed -E 's/[^,]+/--extra &/g; s/,/ /g')
+# Stages need neither the packages' own tests nor what is there for compiling C++ against them.
+RUN cd /opt/venv/lib/python3*/site-packages \
     && find . -type d \( -name tests -o -path ./torch/test -o -path ./torch/include -o -path ./pyarrow/include -o -path ./torch/share \) \
         -prune -exec rm -rf {} + \
-    && find torch/bin -type f ! -name torch_shm_manager -delete
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && rm -f /opt/venv/.lock
 
 FROM ${BASE}
 # Group 0 and not one of its own: clusters such as OpenShift run images with any user id, in group 0.
-RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/inspo inspo \
-    && install --directory --owner=inspo --group=0 --mode=0775 /inspo \
-    && chmod 0770 /home/inspo
+RUN useradd --uid 1000 --gid 0 inspo && install --directory --owner=inspo --group=0 --mode=0775 /home/inspo /inspo
 COPY --from=environment /opt/venv /opt/venv
 COPY pipelines /opt/inspo/pipelines
 COPY components /opt/inspo/components
@@ -38,7 +37,7 @@ COPY params.yaml ./
 COPY experiments experiments
 # A user id without a name in /etc/passwd has none of HOME and LOGNAME. PYTHONSAFEPATH: files in the working folder are not imported.
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/inspo PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-    HOME=/home/inspo LOGNAME=inspo MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet
+    HOME=/home/inspo LOGNAME=inspo MPLCONFIGDIR=/tmp/matplotlib DVC_SITE_CACHE_DIR=/tmp/dvc GIT_PYTHON_REFRESH=quiet
 USER 1000
 ARG VERSION=0.1.0
 ARG COMMIT=

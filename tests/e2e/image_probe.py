@@ -48,7 +48,7 @@ def main() -> None:
             {
                 "paths": everything,
                 "open": [path for path in everything if is_open(path)],
-                "writable": [path for path in everything if os.access(path, os.W_OK, follow_symlinks=False)],
+                "writable": [path for path in everything if os.access(path, os.W_OK) and not os.path.islink(path)],
                 "versions": {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()},
                 "slow_to_import": sorted(file for file in sources if file.startswith("/opt/") and not is_compiled(file)),
                 "environment": dict(os.environ),

@@ -44,13 +44,15 @@ class Docker:
 
     Attributes:
         host: what ``DOCKER_HOST`` must be to reach the engine.
+        commit: the commit that is checked out, with which the image is labelled.
         image: the image's tag, named after its content; what ``INSPO_IMAGE`` must be for pipelines to run it.
         bases: the build arguments with which the project's Dockerfile builds there.
     """
 
     def __init__(self, host: str, bases: Mapping[str, str]):
         self.host, self.bases = host, bases
-        self.image = self.build(COMMIT=head())
+        self.commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
+        self.image = self.build(COMMIT=self.commit)
 
     def command(self, *arguments: object, timeout: float = 300) -> Done:
         """Run ``docker`` and wait."""
@@ -108,11 +110,6 @@ def docker() -> Iterator[Docker]:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
     with _engine() as host:
         yield Docker(host, _bases(host))
-
-
-def head() -> str:
-    """The commit that is checked out."""
-    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
 
 
 def _docker(host: str, *arguments: object, timeout: float = 300) -> Done:
