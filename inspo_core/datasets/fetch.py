@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -160,12 +161,17 @@ def _opened(repo: str, rev: str, remote: str | None) -> Iterator[_Source]:
 
     with tempfile.TemporaryDirectory() as scratch:
         before, tempfile.tempdir = tempfile.tempdir, scratch  # DVC leaves clones that failed where it made them
+        nameless = "LOGNAME" not in os.environ
+        if nameless:
+            os.environ["LOGNAME"] = "inspo"  # a clone's log wants a name, and a container's numeric user has none
         try:
             with _open(repo, rev, remote, scratch) as repository:
                 yield _Source(repository, f"{redact(repo)} at {rev}")
         finally:
             clean_repos()
             tempfile.tempdir = before
+            if nameless:
+                del os.environ["LOGNAME"]
 
 
 def _open(repo: str, rev: str, remote: str | None, scratch: str) -> "Repo":

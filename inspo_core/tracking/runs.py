@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 KEY = "inspo.key"
 
-# On a server, two machines may make the same run at once: both wait this long, look again and take the older one.
+# On a server, two machines may make the same run at once: both wait this long, longer if the server is slow, look again and take the
+# older one.
 SETTLE_SECONDS = 0.5
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the view with runs, charts and models
@@ -124,13 +125,14 @@ class Runs:
         if not shared:
             found = self._find(experiment, key)
             return (found, True) if found else (self._create(experiment, key, name, tags, start), False)
+        before = time.monotonic()
         with store_lock(self._uri):
             if found := self._find(experiment, key):
                 return found, True
             made = self._create(experiment, key, name, tags, start)
         if not self._uri.startswith("http"):
             return made, False
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(max(SETTLE_SECONDS, 2 * (time.monotonic() - before)))
         eldest = self._find(experiment, key) or made
         if eldest.info.run_id == made.info.run_id:
             return made, False

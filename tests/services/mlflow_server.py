@@ -21,7 +21,7 @@ class MlflowServer:
     """An MLflow server on loopback, on the same port whenever it is started; ``folder`` is its own."""
 
     def __init__(self, folder: Path, backend_store: str, artifacts: str, **environment: str):
-        self.folder, self._environment = folder, environment
+        self.folder, self.artifacts, self._environment = folder, artifacts, environment
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
         self._command += ["--backend-store-uri", backend_store, "--artifacts-destination", artifacts]
         self.port = free_port()
