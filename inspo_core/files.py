@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,10 +45,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    aside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    # Process ids tell the writers of one machine apart, but not containers that share a volume.
+    aside = path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove(aside)
         yield aside
     except OSError as error:
         raise InspoError(

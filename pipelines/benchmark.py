@@ -22,25 +22,48 @@ def benchmark(placement: Placement) -> BaseComponent:
     Its parameter ``plan`` is made by :func:`pipelines.plan.benchmark_plan`. Tasks in a loop share one cache key, so Kubeflow's own is
     used, of which the fingerprint is a part because every task has it as a parameter.
     """
+    of_dataset = _of_dataset(placement)
 
     @dsl.pipeline(name="inspo-benchmark", description="Datasets x algorithms x seeds: from raw episodes to one report.")
     def pipeline(data_repo: str, data_rev: str, plan: List[Dict], data_remote: str = "", overrides: Dict[str, Any] = {}):
         end = finish(overrides=overrides)
         with dsl.ExitHandler(end, name="benchmark"):
             with dsl.ParallelFor(plan, name="datasets", parallelism=AT_ONCE) as item:
-                of_data = {"dataset": item.dataset, "overrides": overrides}
-                data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, fingerprint=item.ingest, **of_data)
-                clones = behavior(data=data.output, seeds=item.seeds, fingerprint=item.behavior, **of_data)
-                with dsl.ParallelFor(item.runs, name="runs", parallelism=AT_ONCE) as run:
-                    of_run = {**of_data, "algorithm": run.algorithm, "seeds": run.seeds}
-                    policies = train(data=data.output, clones=clones.output, fingerprint=run.train, **of_run)
-                    evaluations = evaluate(policies=policies.output, fingerprint=run.evaluate, **of_run)
+                of_plan = {"dataset": item.dataset, "seeds": item.seeds, "ingest_key": item.ingest, "behavior_key": item.behavior}
+                where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
+                runs = of_dataset(**of_plan, **where, runs=item.runs, overrides=overrides)
             # A loop in which something failed is no reason to say nothing of the rest.
-            reported = benchmark_report(plan=plan, overrides=overrides).after(evaluations).ignore_upstream_failure()
-        reported.set_caching_options(False)  # its parameters do not tell which of the tasks failed
-        end.set_caching_options(False)
-        steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported, "finish": end}
-        for step, task in steps.items():
+            reported = benchmark_report(plan=plan, overrides=overrides).after(runs).ignore_upstream_failure()
+        for step, task in {"report": reported, "finish": end}.items():
+            task.set_caching_options(False)  # what they are to do depends on which of the tasks failed
+            placement.apply(task, step)
+
+    return pipeline
+
+
+def _of_dataset(placement: Placement) -> BaseComponent:
+    # A pipeline in the pipeline: Kubeflow's local runner does not find the items of a loop that are a field of another loop's item.
+
+    @dsl.pipeline(name="dataset", description="All runs on one dataset.")
+    def pipeline(
+        data_repo: str,
+        data_rev: str,
+        data_remote: str,
+        dataset: str,
+        seeds: List[int],
+        ingest_key: str,
+        behavior_key: str,
+        runs: List[Dict],
+        overrides: Dict[str, Any],
+    ):
+        of_data = {"dataset": dataset, "overrides": overrides}
+        data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, fingerprint=ingest_key, **of_data)
+        clones = behavior(data=data.output, seeds=seeds, fingerprint=behavior_key, **of_data)
+        with dsl.ParallelFor(runs, name="runs", parallelism=AT_ONCE) as run:
+            of_run = {**of_data, "algorithm": run.algorithm, "seeds": run.seeds}
+            policies = train(data=data.output, clones=clones.output, fingerprint=run.train, **of_run)
+            evaluations = evaluate(policies=policies.output, fingerprint=run.evaluate, **of_run)
+        for step, task in {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations}.items():
             placement.apply(task, step)
 
     return pipeline

@@ -60,7 +60,10 @@ def _plan(text: str) -> list[dict[str, Any]]:
     try:
         plan = json.loads(text)
         for of_dataset in plan:
-            of_dataset["dataset"], of_dataset["behavior"], of_dataset["runs"]
+            of_dataset["dataset"], of_dataset["behavior"]
+            for of_run in of_dataset["runs"]:
+                of_run["algorithm"], of_run["train"], of_run["evaluate"]
+                of_run["seeds"] = [int(seed) for seed in of_run["seeds"]]  # Kubeflow hands 3 over as 3.0
     except (ValueError, KeyError, TypeError) as error:
         raise InspoError(f"--plan is {text[:80]!r}, expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints") from error
     return plan

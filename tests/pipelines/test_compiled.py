@@ -33,7 +33,11 @@ PARAMETERS = {
     "data_rev": "v1",
     "data_remote": "",
     "status": {"state": "SUCCEEDED"},
-    "plan": [{"dataset": "xor_c", "runs": []}],
+    "ingest_key": "4567",
+    "behavior_key": "89ab",
+    "plan": [
+        {"dataset": "xor_c", "behavior": "b", "runs": [{"algorithm": "inspo", "train": "t", "evaluate": "e", "seeds": [0.0, 2.0]}]}
+    ],
 }
 
 
@@ -117,9 +121,17 @@ def test_in_a_loop_every_task_has_its_fingerprint_as_a_parameter():
     components = benchmark(Placement()).pipeline_spec.components
     tasks = {name: task for component in components.values() for name, task in component.dag.tasks.items() if name in STAGES}
     sources = {name: task.inputs.parameters["fingerprint"] for name, task in tasks.items()}
-    assert {name: source.parameter_expression_selector for name, source in sources.items()} == {
-        stage: f'parseJson(string_value)["{stage}"]' for stage in ("ingest", "behavior", "train", "evaluate")
+    assert {name: source.component_input_parameter or source.parameter_expression_selector for name, source in sources.items()} == {
+        "ingest": "ingest_key",
+        "behavior": "behavior_key",
+        "train": "pipelinechannel--runs-loop-item",
+        "evaluate": "pipelinechannel--runs-loop-item",
     }
+    assert sources["train"].parameter_expression_selector == 'parseJson(string_value)["train"]'
+    assert sources["evaluate"].parameter_expression_selector == 'parseJson(string_value)["evaluate"]'
+    of_dataset = components["comp-for-loop-2"].dag.tasks["dataset"].inputs.parameters
+    assert of_dataset["ingest_key"].parameter_expression_selector == 'parseJson(string_value)["ingest"]'
+    assert of_dataset["behavior_key"].parameter_expression_selector == 'parseJson(string_value)["behavior"]'
     assert all(task.caching_options.enable_cache and not task.caching_options.cache_key for task in tasks.values())
     report = components["comp-exit-handler-1"].dag.tasks["benchmark-report"]
     assert report.trigger_policy.strategy == report.trigger_policy.ALL_UPSTREAM_TASKS_COMPLETED
