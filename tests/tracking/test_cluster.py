@@ -4,6 +4,8 @@ A pod is a process with a folder of its own; it sees of the others what Kubeflow
 """
 
 import json
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -186,6 +188,24 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_point(cluster, s3, patience
     assert cluster.is_complete(seed, cluster.place / "train/out/seed_0/metrics.jsonl")
     assert {run.info.status for run in cluster.runs()} == {"FINISHED"} and len(cluster.runs()) == 3
     assert not s3.objects(cluster.environment["INSPO_STORE"].split("/")[2], "store/outbox")
+
+
+def test_a_pod_that_is_killed_and_its_second_attempt_are_one_run(cluster):
+    """The second pod has nothing of the first but the checkpoint in the shared store."""
+    store = cluster.place / "store"
+    cluster.environment |= {"INSPO_STORE": str(store)}
+    lab = Lab(cluster.place, cluster.shared)
+    arguments = ("train", *lab.train_arguments("xor_b", "inspo", "0", out="out"))
+    first = cluster.start("first", *arguments)
+    wait_until(lambda: bool(list(store.glob("checkpoints/*/checkpoint.pt")) and cluster.of(level="seed")) or first.poll() is not None)
+    assert first.poll() is None, "too quick: it was not in mid-run"
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert cluster.of(level="seed")[0].info.status == "RUNNING"
+    cluster.run("second", *arguments)
+    (seed,) = cluster.of(level="seed")
+    assert cluster.is_complete(seed, cluster.place / "second/out/seed_0/metrics.jsonl")
+    assert {run.info.status for run in cluster.runs()} == {"FINISHED"} and len(cluster.runs()) == 3
 
 
 def test_a_server_that_stays_away_fails_nothing(cluster):
