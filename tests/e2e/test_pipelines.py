@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,15 @@ from inspo_core.config import load_params
 from inspo_core.datasets.fetch import data_hashes
 from inspo_core.tracking.store import connect
 from pipelines.plan import benchmark_plan, experiment_keys
-from tests.e2e.clone import DATASET, ROOT, SEEDS, SMALL
-from tests.lab import contents
+from tests.e2e.clone import ALGORITHMS, DATASET, ROOT, SEEDS, SMALL
+from tests.lab import contents, wait_until
 from tests.services.docker import Docker
 from tests.services.git_server import serve_git
 from tests.services.mlflow_server import MlflowServer
+from tests.services.s3 import S3
 
 pytestmark = pytest.mark.slow
+STAGES = ["ingest", "behavior", "train", "evaluate", "report"]
 
 
 class Cluster:
@@ -42,6 +43,13 @@ class Cluster:
         env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120"}
         defaults = {"env": env, "retries": {"count": 2, "backoff_seconds": 1}}
         (self.place / "placement.yaml").write_text(yaml.safe_dump({"defaults": defaults}))
+
+    def use_s3(self, s3: S3, bucket: str) -> None:
+        """Make a bucket the shared store; the containers find credentials in a file, as nobody may read them in the pipeline."""
+        (self.place / "aws").mkdir()
+        (self.place / "aws/config").write_text(f"[default]\naws_access_key_id = {s3.key}\naws_secret_access_key = {s3.secret}\n")
+        self.mounts[str(self.place / "aws")] = "/aws"
+        self.use_store(f"s3://{bucket}/store", AWS_CONFIG_FILE="/aws/config", AWS_ENDPOINT_URL=s3.endpoint, AWS_DEFAULT_REGION="us-east-1")
 
     def overrides(self, **more) -> dict:
         return SMALL | {"experiment.name": self.experiment} | more
@@ -73,17 +81,27 @@ class Cluster:
         assert process.wait(timeout=1200) == 0, self.log.read_text()[-5000:]
         return self.log.read_text()
 
-    def outputs(self, name: str) -> list[Path]:
-        """The files of that name that report steps have written, the newest last."""
-        return sorted(self.root.rglob(f"tables/{name}"), key=lambda path: path.stat().st_mtime)
+    def report(self, name: str) -> bytes:
+        """The file of that name which the latest report step has written."""
+        return max(self.root.rglob(f"tables/{name}"), key=lambda path: path.stat().st_mtime).read_bytes()
 
-    def runs(self) -> list:
+    def training(self) -> list[str]:
+        """The containers in which a training runs."""
+        listed = self.docker.command("ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}").stdout.splitlines()
+        return [line.split()[0] for line in listed if "components.train" in line]
+
+
+    def statuses(self, **tags: str) -> list[str]:
+        """How the runs in MLflow with these tags ended."""
         client = connect(self.server.uri)
-        return client.search_runs([client.get_experiment_by_name(self.experiment).experiment_id], max_results=1000)
+        experiment = client.get_experiment_by_name(self.experiment).experiment_id
+        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        return sorted(run.info.status for run in client.search_runs([experiment], wanted, max_results=1000))
 
 
 def steps_that_ran(log: str) -> list[str]:
-    return sorted(re.findall(r"Executing task .*?'([\w-]+)'", log))
+    """A step that was tried again is named again; one that Kubeflow's cache had is not."""
+    return sorted(re.findall(r"Executing task \S*?'([\w-]+)'", log))
 
 
 @pytest.fixture
@@ -93,11 +111,54 @@ def cluster(tmp_path, docker, mlflow_server, finished, request) -> Iterator[Clus
         yield Cluster(tmp_path, docker, mlflow_server, repo, rev, request.node.name)
 
 
-def test_an_experiment_in_containers_is_that_of_dvc(cluster, copy):
-    arguments = {"dataset": DATASET, "algorithm": "inspo", "seeds": list(SEEDS)}
+def test_an_experiment_is_that_of_dvc_and_runs_once(cluster, copy):
+    run = {"dataset": DATASET, "algorithm": "inspo", "seeds": list(SEEDS)}
     overrides = cluster.overrides(**{"experiment.algorithms": ["inspo"]})
-    log = cluster.run("experiment", overrides, **arguments)
+    assert steps_that_ran(cluster.run("experiment", overrides, **run)) == sorted([*STAGES, "finish"])
     copy.set_params({"experiment.algorithms": ["inspo"]})
     copy.repro("report")
-    assert contents(cluster.outputs("results.csv")[-1].parent)["results.csv"] == (copy.path / "reports/results.csv").read_bytes()
-    print(log[-3000:])
+    assert cluster.report("results.csv") == (copy.path / "reports/results.csv").read_bytes()
+    assert cluster.report("report.html").startswith(b"<!doctype html>")
+    assert cluster.statuses(level="pipeline") == ["FINISHED"]
+    assert cluster.statuses(level="stage") == ["FINISHED"] * len(STAGES)
+    assert cluster.statuses(level="seed") == ["FINISHED"] * len(SEEDS) * 3
+
+    assert steps_that_ran(cluster.run("experiment", overrides, **run)) == ["finish"]
+    changed = overrides | {"train.alpha": 0.3}
+    assert steps_that_ran(cluster.run("experiment", changed, **run)) == ["evaluate", "finish", "report", "train"]
+
+
+def test_a_benchmark_on_s3_is_that_of_dvc(cluster, s3, finished):
+    cluster.use_s3(s3, s3.bucket())
+    cluster.run("benchmark", cluster.overrides())
+    assert cluster.report("results.csv") == (finished.path / "reports/results.csv").read_bytes()
+    assert cluster.statuses(level="pipeline") == ["FINISHED"]
+    assert cluster.statuses(level="stage", stage="train") == ["FINISHED"] * len(ALGORITHMS)
+    assert cluster.statuses(level="seed", stage="train") == ["FINISHED"] * len(ALGORITHMS) * len(SEEDS)
+
+
+def test_a_failed_algorithm_is_reported_as_failed_and_the_others_count(cluster, finished):
+    bad = {"experiment.algorithms": ["bc", "diverging"], "variants": {"diverging": {"algorithm": "inspo", "learning_rate": 1e30}}}
+    process = cluster.start("benchmark", cluster.overrides(**bad))
+    assert process.wait(timeout=1200) != 0
+    ours = [line for line in (finished.path / "reports/results.csv").read_text().splitlines() if ",inspo," not in line]
+    assert cluster.report("results.csv").decode().splitlines() == ours
+    table = cluster.report("table.md").decode()
+    assert "diverging" in table and "became nan" in table
+    assert cluster.statuses(level="pipeline") == ["FAILED"]
+
+
+def test_a_killed_training_is_tried_again_and_gives_the_same_bytes(cluster, copy):
+    longer = {"experiment.algorithms": ["inspo"], "train.iterations": 150, "train.checkpoint_every": 1}
+    process = cluster.start("experiment", cluster.overrides(**longer), dataset=DATASET, algorithm="inspo", seeds=list(SEEDS))
+    wait_until(lambda: list(cluster.root.rglob("store/checkpoints/*/checkpoint.pt")) and cluster.training() or process.poll() is not None)
+    (container,) = cluster.training()
+    cluster.docker.command("kill", container).succeeded()
+    assert process.wait(timeout=1200) == 0, cluster.log.read_text()[-5000:]
+    assert steps_that_ran(cluster.log.read_text()).count("train") == 2
+    copy.set_params(longer)
+    copy.repro()
+    assert cluster.report("results.csv") == (copy.path / "reports/results.csv").read_bytes()
+    place = f"{DATASET}/inspo/seed_1"
+    (trained,) = cluster.root.rglob(f"train/policies/{place}")
+    assert contents(trained) == contents(copy.path / "runs/train" / place) and (trained / "policy.safetensors").exists()
