@@ -16,13 +16,14 @@ from pipelines.placement import Placement
 AT_ONCE = 20  # iterations of a loop that run side by side
 
 
-def benchmark(placement: Placement) -> BaseComponent:
+def benchmark(placement: Placement, cache: bool = True) -> BaseComponent:
     """The pipeline, its steps placed by ``placement``, which must set INSPO_STORE: the report finds there what the tasks have made.
 
     Its parameter ``plan`` is made by :func:`pipelines.plan.benchmark_plan`. Tasks in a loop share one cache key, so Kubeflow's own is
-    used, of which the fingerprint is a part because every task has it as a parameter.
+    used, of which the fingerprint is a part because every task has it as a parameter. Without ``cache`` every task runs; seeds that are
+    finished it finds in the shared store.
     """
-    of_dataset = _of_dataset(placement)
+    of_dataset = _of_dataset(placement, cache)
 
     @dsl.pipeline(name="inspo-benchmark", description="Datasets x algorithms x seeds: from raw episodes to one report.")
     def pipeline(data_repo: str, data_rev: str, plan: List[Dict], data_remote: str = "", overrides: Dict[str, Any] = {}):
@@ -41,7 +42,7 @@ def benchmark(placement: Placement) -> BaseComponent:
     return pipeline
 
 
-def _of_dataset(placement: Placement) -> BaseComponent:
+def _of_dataset(placement: Placement, cache: bool) -> BaseComponent:
     # A pipeline in the pipeline: Kubeflow's local runner does not find the items of a loop that are a field of another loop's item.
 
     @dsl.pipeline(name="dataset", description="All runs on one dataset.")
@@ -64,6 +65,7 @@ def _of_dataset(placement: Placement) -> BaseComponent:
             policies = train(data=data.output, clones=clones.output, fingerprint=run.train, **of_run)
             evaluations = evaluate(policies=policies.output, fingerprint=run.evaluate, **of_run)
         for step, task in {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations}.items():
+            task.set_caching_options(cache)
             placement.apply(task, step)
 
     return pipeline

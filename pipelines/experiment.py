@@ -14,11 +14,12 @@ from components.train.component import train
 from pipelines.placement import Placement
 
 
-def experiment(placement: Placement, keys: dict[str, str] | None = None) -> BaseComponent:
+def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: bool = True) -> BaseComponent:
     """The pipeline, its steps placed by ``placement``.
 
     ``keys``: Kubeflow's cache key of each stage, from :func:`pipelines.plan.experiment_keys`; None leaves the cache to Kubeflow, which
-    knows parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name.
+    knows parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name. Without ``cache``
+    every step runs.
     """
 
     @dsl.pipeline(name="inspo-experiment", description="One dataset, one algorithm, several seeds: from raw episodes to a report.")
@@ -42,7 +43,7 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None) -> Base
             reported = report(evaluations=evaluations.output, policies=policies.output, **run_of)
         steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported}
         for step, task in steps.items():
-            task.set_caching_options(True, cache_key=keys and keys[step])
+            task.set_caching_options(cache, cache_key=keys[step] if keys and cache else None)
         end.set_caching_options(False)
         for step, task in (steps | {"finish": end}).items():
             placement.apply(task, step)

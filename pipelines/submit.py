@@ -31,7 +31,7 @@ def main() -> None:
     kubeflow = None if arguments.dry_run else _connect(arguments)
     job = _job_of(arguments, params)
     with tempfile.TemporaryDirectory() as folder:
-        package = _compiled(job, placement, Path(folder))
+        package = _compiled(job, placement, Path(folder), cache=not arguments.no_cache)
         if kubeflow is None:
             _print_job(job, package)
             return
@@ -77,6 +77,7 @@ def _parse() -> argparse.Namespace:
     common.add_argument("--namespace", metavar="NS", help="where to run; for a Kubeflow of several users")
     common.add_argument("--name", metavar="NAME", help="of the run (default: what it runs)")
     common.add_argument("--recurring", metavar="CRON", help=f"times to run at, seconds first, e.g. {CRON!r}")
+    common.add_argument("--no-cache", action="store_true", help="run every step again; finished seeds are found in the shared store")
     common.add_argument("--watch", action="store_true", help="follow the run; exit status 0: succeeded, 1: failed")
     common.add_argument("--dry-run", action="store_true", help="print the compiled pipeline and the fingerprints, and send nothing")
     pipelines = parser.add_subparsers(dest="pipeline", required=True)
@@ -169,13 +170,13 @@ def _commit_of(repo: str, rev: str) -> str:
     raise InspoError(f"--data-rev is {rev!r}, which is no branch or tag of {repo}, nor a full commit hash")
 
 
-def _compiled(job: _Job, placement: Placement, folder: Path) -> Path:
+def _compiled(job: _Job, placement: Placement, folder: Path, cache: bool) -> Path:
     from kfp import compiler
 
     from pipelines.benchmark import benchmark
     from pipelines.experiment import experiment
 
-    pipeline = experiment(placement, job.keys) if job.pipeline == "experiment" else benchmark(placement)
+    pipeline = experiment(placement, job.keys, cache) if job.pipeline == "experiment" else benchmark(placement, cache)
     compiler.Compiler().compile(pipeline, str(folder / "pipeline.yaml"))
     return folder / "pipeline.yaml"
 

@@ -138,6 +138,14 @@ def test_in_a_loop_every_task_has_its_fingerprint_as_a_parameter():
     assert not report.caching_options.enable_cache
 
 
+@pytest.mark.parametrize("pipeline", [experiment(Placement(), dict.fromkeys(STAGES, "key"), cache=False), benchmark(Placement(), cache=False)])
+def test_without_cache_every_step_runs(pipeline):
+    dags = [pipeline.pipeline_spec.root.dag, *(component.dag for component in pipeline.pipeline_spec.components.values())]
+    tasks = {name: task for dag in dags for name, task in dag.tasks.items() if name.removeprefix("benchmark-") in (*STAGES, "finish")}
+    assert len(tasks) == len(STAGES) + 1
+    assert not any(task.caching_options.enable_cache or task.caching_options.cache_key for task in tasks.values())
+
+
 def test_compiling_imports_no_heavy_library():
     code = "import sys, pipelines.compile; print(*{'torch', 'mlflow', 'dvc', 'pandas', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
