@@ -53,23 +53,29 @@ def test_links_and_scripts_exist(page):
     assert not links | scripts
 
 
-@pytest.mark.parametrize("module", sorted({call[2] for text in PAGES.values() for call in commands(text)}))
-def test_commands_parse(module):
+def program(call: list[str]) -> tuple[str, ...]:
+    """The module that is called, and its subcommand if it has one."""
+    return tuple(call[2:4]) if len(call) > 3 and call[3].isalpha() else (call[2],)
+
+
+@pytest.mark.parametrize("named", sorted({program(call) for text in PAGES.values() for call in commands(text)}), ids=" ".join)
+def test_commands_parse(named):
     """A call's options are options of the command."""
-    assert importlib.util.find_spec(module), module
-    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert importlib.util.find_spec(named[0]), named[0]
+    done = subprocess.run([sys.executable, "-m", *named, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     known = set(re.findall(r"--[\w-]+", done.stdout))
     for page, text in PAGES.items():
         for call in commands(text):
             unknown = {word.partition("=")[0] for word in call if word.startswith("--")} - known
-            assert call[2] != module or not unknown, f"{page}: {shlex.join(call)}"
+            assert program(call) != named or not unknown, f"{page}: {shlex.join(call)}"
 
 
 def test_parameters_set_in_examples_exist():
-    found = [match for text in PAGES.values() for match in re.findall(r"(?:-S|--set)[ =]'?(\w+\.[\w.]+)=([^\s'`]+)", text)]
+    pattern = r"(?:-S|--set)[ =](?:'(\w+\.[\w.]+=[^']+)'|(\w+\.[\w.]+=[^\s`]+))"
+    found = [quoted or plain for text in PAGES.values() for quoted, plain in re.findall(pattern, text)]
     assert found
-    for name, value in found:
+    for name, _, value in (assignment.partition("=") for assignment in found):
         for one in [value] if value.startswith("[") else value.split(","):  # several values make several experiments
             load_params(ROOT / "params.yaml", [f"{name}={one}"])
 
