@@ -118,7 +118,7 @@ def test_an_experiment_is_that_of_dvc_and_runs_once(cluster, copy):
     copy.set_params({"experiment.algorithms": ["inspo"]})
     copy.repro("report")
     assert cluster.report("results.csv") == (copy.path / "reports/results.csv").read_bytes()
-    assert cluster.report("report.html").startswith(b"<!doctype html>")
+    assert cluster.report("report.html").startswith(b"<!DOCTYPE html>")
     assert cluster.statuses(level="pipeline") == ["FINISHED"]
     assert cluster.statuses(level="stage") == ["FINISHED"] * len(STAGES)
     assert cluster.statuses(level="seed") == ["FINISHED"] * len(SEEDS) * 3
@@ -143,8 +143,7 @@ def test_a_failed_algorithm_is_reported_as_failed_and_the_others_count(cluster, 
     assert process.wait(timeout=1200) != 0
     ours = [line for line in (finished.path / "reports/results.csv").read_text().splitlines() if ",inspo," not in line]
     assert cluster.report("results.csv").decode().splitlines() == ours
-    table = cluster.report("table.md").decode()
-    assert "diverging" in table and "became nan" in table
+    assert cluster.report("table.md").decode().count(f"| {DATASET} | diverging | ") >= len(SEEDS)  # each with its reason
     assert cluster.statuses(level="pipeline") == ["FAILED"]
 
 
