@@ -153,8 +153,10 @@ class Replay:
 
     def _end(self, operation: dict[str, Any]) -> None:
         experiment, pipeline = self._state["experiment_id"], self._state["pipeline_run_id"]
-        waits = self._state["is_stage"] and operation["status"] == "FINISHED" and self._runs.has_running_child(self._run_id, experiment)
-        if not waits:  # otherwise another process, which has other seeds of this stage, will end it
+        may_wait = self._state["is_stage"] and operation["status"] == "FINISHED"
+        if may_wait and (other := self._runs.running_child(self._run_id, experiment)):
+            self._runs.hand_over(self._run_id, other)
+        else:
             self._client.set_terminated(self._run_id, operation["status"], operation["time"])
         if pipeline:
             self._runs.settle(pipeline, experiment)

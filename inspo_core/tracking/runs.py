@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 KEY = "inspo.key"
+PROCESS = ("host", "process")  # tags that say who writes a run
 
 # On a server, two machines may make the same run at once: both wait this long, longer if the server is slow, look again and take the
 # older one.
@@ -82,8 +83,7 @@ class Runs:
         run, found = self.find_or_create(experiment, pipeline["key"], pipeline["name"], pipeline["tags"], operation["time"], shared=True)
         if found:
             self.client.update_run(run.info.run_id, status="RUNNING")
-        else:
-            self.log_params(run, pipeline["params"])
+        self.log_params(run, pipeline["params"])
         return run.info.run_id
 
     def log_params(self, run: "Run", params: dict[str, str]) -> None:
@@ -92,13 +92,15 @@ class Runs:
 
         missing = [Param(key, value) for key, value in params.items() if key not in run.data.params]
         for start in range(0, len(missing), PARAMETERS):
-            self.client.log_batch(run.info.run_id, params=missing[start : start + PARAMETERS], synchronous=True)
+            some = missing[start : start + PARAMETERS]
+            _despite_others(lambda: self.client.log_batch(run.info.run_id, params=some, synchronous=True))
 
     def log_dataset(self, run_id: str, dataset: dict[str, str], context: str) -> None:
         """Log a dataset as a run's input; ``dataset`` has the fields of MLflow's ``Dataset``."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        self.client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])]
+        _despite_others(lambda: self.client.log_inputs(run_id, inputs))
 
     def reopen(self, run: "Run", tags: dict[str, str]) -> None:
         """Set a run to RUNNING under another process."""
@@ -146,9 +148,16 @@ class Runs:
     def _create(self, experiment: str, key: str, name: str, tags: dict[str, str], start: int) -> "Run":
         return self.client.create_run(experiment, start, tags | {KEY: key}, name)
 
-    def has_running_child(self, run_id: str, experiment: str) -> bool:
-        """Whether a run under this one is RUNNING."""
-        return any(child.info.status == "RUNNING" for child in self._children(run_id, experiment))
+    def running_child(self, run_id: str, experiment: str) -> "Run | None":
+        """A run under this one that is RUNNING."""
+        return next((child for child in self._children(run_id, experiment) if child.info.status == "RUNNING"), None)
+
+    def hand_over(self, stage_id: str, seed: "Run") -> None:
+        """Leave a stage's run to the process of one of its seeds, which will end it."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(name, seed.data.tags[name]) for name in PROCESS if name in seed.data.tags]
+        self.client.log_batch(stage_id, tags=tags, synchronous=True)
 
     def settle(self, run_id: str, experiment: str) -> None:
         """Give a pipeline run the status that its stages have together; of a stage that ran twice, the later run counts."""
@@ -197,8 +206,25 @@ class Runs:
         for run in self._search(experiment, filters):
             tags = run.data.tags
             if KEY in tags and is_gone(tags["host"], tags.get("process", "")):
-                self.client.set_terminated(run.info.run_id, "KILLED")
-                parents.add(tags.get("mlflow.parentRunId"))
+                now = self.client.get_run(run.info.run_id)  # before it went, its process may have ended the run, or handed it over
+                if now.info.status == "RUNNING" and all(now.data.tags.get(name) == tags.get(name) for name in PROCESS):
+                    self.client.set_terminated(run.info.run_id, "KILLED")
+                    parents.add(tags.get("mlflow.parentRunId"))
         for parent in parents - {None}:
             if self.client.get_run(parent).data.tags.get("level") == "pipeline":
                 self.settle(parent, experiment)
+
+
+def _despite_others(write: Callable[[], None]) -> None:
+    """Write what other processes may write at the same moment.
+
+    MLflow looks what is there and writes the rest, so the database refuses it to one of two; that one finds it there the next time.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        write()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write()

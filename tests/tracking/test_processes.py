@@ -9,11 +9,15 @@ import sys
 import time
 
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
 
 from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.journal import Journal
 from inspo_core.tracking.provenance import is_gone, process_identity
+from inspo_core.tracking.runs import Runs
+from tests.lab import Done
 from tests.tracking.helpers import Store, count_points, expected_loss, run_python, tracker, write_metrics
 
 STAGE = """
@@ -50,15 +54,16 @@ with helpers.tracker() as stage:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Start Python code in a process group of its own, in the current folder."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], **pipes, start_new_session=True)
 
 
 def test_four_processes_on_a_fresh_database(project):
     (project / "mlflow.db").unlink()
     stages = [start(STAGE, *arguments) for arguments in [("xor_a", "0,1"), ("xor_b", "0,1"), ("xor_c", "0"), ("xor_c", "1")]]
     for stage in stages:
-        _, errors = stage.communicate(timeout=120)
-        assert stage.returncode == 0 and "warning" not in errors, errors
+        assert "warning" not in (said := Done.of(stage).succeeded().stderr), said
     store = Store(f"sqlite:///{project}/mlflow.db")
     statuses = store.statuses()  # which also finds every run once: one pipeline, and one stage for two processes on xor_c
     assert set(statuses.values()) == {"FINISHED"} and len(statuses) == 1 + 3 + 6
@@ -66,6 +71,57 @@ def test_four_processes_on_a_fresh_database(project):
         for seed in (0, 1):
             assert store.points(f"seed {seed} inspo {dataset}", "loss") == expected_loss(range(1, 21))
     assert list((project / "outbox").iterdir()) == []
+
+
+@pytest.mark.parametrize("table", ["datasets", "params"])
+def test_what_another_process_writes_at_the_same_moment_is_no_loss(project, store, capsys, table):
+    written = []
+
+    def write_first(session: Session, *_) -> None:
+        rows = [row for row in session.new if row.__tablename__ == table]
+        if rows and not written:  # MLflow has looked and not found them
+            columns = rows[0].__table__.columns
+            written.append({column.name: getattr(rows[0], column.name) for column in columns})
+            with session.get_bind().begin() as other:
+                other.execute(sqlalchemy.insert(rows[0].__table__), written)
+
+    sqlalchemy.event.listen(Session, "before_flush", write_first)
+    try:
+        with tracker():
+            pass
+    finally:
+        sqlalchemy.event.remove(Session, "before_flush", write_first)
+    run = store.runs()["train inspo xor_b"]
+    assert written and capsys.readouterr().err == ""
+    assert [given.dataset.digest for given in run.inputs.dataset_inputs] == ["01234567"]
+    assert set(run.data.params) == {"train.alpha", "train.hidden", "train.order"}
+
+
+def test_a_run_that_ends_while_others_look_for_dead_ones_stays_as_it_ended(project, store):
+    stage = tracker().__enter__()
+    stage.poll()
+    run = store.runs()["train inspo xor_b"].info
+
+    def ends_and_goes(host: str, process: str) -> bool:
+        stage.__exit__(None, None, None)
+        return True
+
+    Runs(store.client, store.uri).reap(run.experiment_id, ends_and_goes)
+    assert set(store.statuses().values()) == {"FINISHED"}
+
+
+def test_a_stage_belongs_to_the_process_whose_seeds_still_run(project, store):
+    process = process_identity(os.getppid())
+    with tracker() as last:
+        last.seed_started(0, "print-0", {}, project / "metrics.jsonl")
+        last.poll()
+        store.client.set_tag(store.runs()["seed 0 inspo xor_b"].info.run_id, "process", process)
+        with tracker() as first:
+            first.poll()
+        stage = store.runs()["train inspo xor_b"]
+        assert stage.info.status == "RUNNING" and stage.data.tags["process"] == process
+        last.seed_finished(0, "FINISHED", {}, [], None)
+    assert set(store.statuses().values()) == {"FINISHED"}
 
 
 @pytest.fixture
@@ -193,7 +249,7 @@ def test_a_server_that_dies_in_the_middle_gets_every_point_once(server, project,
         began = time.monotonic()
         stage.poll()
         stage.seed_finished(0, "FINISHED", {"return": 2.0}, [metrics], None)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 100  # MLflow's own default is four minutes
     assert capsys.readouterr().err.count("warning:") == 1
     assert deliver(["deliver"]) == 1
     server.start()
@@ -211,8 +267,7 @@ def test_two_processes_on_one_server_share_the_pipeline_run(shared_server, proje
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared pipeline")
     stages = [start(STAGE, dataset, "0") for dataset in ("xor_a", "xor_b")]
     for stage in stages:
-        _, errors = stage.communicate(timeout=120)
-        assert stage.returncode == 0 and "warning" not in errors, errors
+        assert "warning" not in (said := Done.of(stage).succeeded().stderr), said
     runs = Store(shared_server.uri, "shared pipeline").runs()
     (pipeline,) = [run.info.run_id for name, run in runs.items() if name.startswith("pipeline ")]
     assert {runs[f"train inspo {name}"].data.tags["mlflow.parentRunId"] for name in ("xor_a", "xor_b")} == {pipeline}
