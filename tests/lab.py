@@ -22,6 +22,7 @@ from inspo_core.tracking.store import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)  # of the behavior models
+SECONDS = 300  # after which a command hangs, however slow the machine
 NOWHERE = "sqlite:////dev/null/mlflow.db"
 UNTRACKED = "warning: MLflow at /dev/null/mlflow.db takes no records now"
 LEFTOVERS = (".new-", ".old-")
@@ -129,7 +130,7 @@ class Done:
         self.code, self.stdout, self.stderr = code, stdout, stderr
 
     @classmethod
-    def of(cls, process: subprocess.Popen, timeout: float = 300) -> "Done":
+    def of(cls, process: subprocess.Popen, timeout: float = SECONDS) -> "Done":
         try:
             stdout, stderr = process.communicate(timeout=timeout)
         except BaseException:
@@ -167,11 +168,11 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if any(mark in path.name for mark in LEFTOVERS)]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"not so after {seconds} s")
+            pytest.fail(f"not so after {SECONDS} s")
         time.sleep(0.01)
 
 

@@ -196,7 +196,7 @@ def deployed(tmp_path, postgres: Postgres) -> Iterator[tuple[str, dict[str, str]
         return status(f"http://127.0.0.1:{port}/health") == 200
 
     try:
-        wait_for("the MLflow server", answers, log, seconds=180)
+        wait_for("the MLflow server", answers, log)
         yield f"http://127.0.0.1:{port}", values
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # the group that was made for it
@@ -225,7 +225,7 @@ def environment(container: dict, values: dict[str, str], config: dict[str, str],
 def status(url: str, user: str = "", password: str = "", **headers: str) -> int:
     login = {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()} if user else {}
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=login | headers), timeout=10).status
+        return urllib.request.urlopen(urllib.request.Request(url, headers=login | headers), timeout=60).status
     except urllib.error.HTTPError as error:
         return error.code
     except OSError:

@@ -102,6 +102,6 @@ def test_seeds_whose_parent_is_killed_stop_by_themselves(lab):
     process = start_and_wait_for_checkpoints(lab, "bridge_optimal")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not group_members(process.pid), seconds=20)
+    wait_until(lambda: not group_members(process.pid))
     Done.of(process)
     assert len(lab.checkpoints()) == 2 and not finished(lab)

@@ -134,7 +134,7 @@ def test_the_mlflow_servers_image(docker, tmp_path):
     store = ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--serve-artifacts", "--artifacts-destination", "/tmp/artifacts"]
     docker.command("run", "--detach", *options, image, "mlflow", "server", "--port", port, *store).succeeded()
     try:
-        wait_for("MLflow's server", lambda: answers(f"http://127.0.0.1:{port}/health"), tmp_path / "log", seconds=120)
+        wait_for("MLflow's server", lambda: answers(f"http://127.0.0.1:{port}/health"), tmp_path / "log")
     finally:
         log = docker.command("logs", name)
         docker.command("rm", "--force", name)

@@ -41,7 +41,7 @@ class MlflowServer:
                 stderr=said,
                 start_new_session=True,
             )
-        wait_for("the MLflow server", self._answers, log, seconds=120)
+        wait_for("the MLflow server", self._answers, log)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "log").read_text()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+START_SECONDS = 180  # the longest that a service may take, however slow the machine
+
 
 def require(programs: list[str], packages: str) -> None:
     """Skip the tests unless ``programs`` (names or paths) are installed; fail where CI=true, which is to run all of them.
@@ -31,13 +33,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(what: str, ready: Callable[[], bool], log: Path, seconds: float = 60) -> None:
+def wait_for(what: str, ready: Callable[[], bool], log: Path) -> None:
     """Wait until ``ready``; fail with the end of ``log``."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + START_SECONDS
     while not ready():
         if time.monotonic() > deadline:
             said = log.read_text(errors="replace")[-2000:] if log.exists() else "nothing"
-            raise TimeoutError(f"{what} is not there after {seconds} s; it said: {said}")
+            raise TimeoutError(f"{what} is not there after {START_SECONDS} s; it said: {said}")
         time.sleep(0.2)
 
 

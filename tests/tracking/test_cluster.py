@@ -21,6 +21,7 @@ from tests.lab import Done, Lab, wait_until
 from tests.services.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow
+LONG = 1500  # iterations: they go on for several times as long as it takes until MLflow has the seed's run
 
 
 class Cluster:
@@ -28,15 +29,16 @@ class Cluster:
 
     def __init__(self, place: Path, shared: Path, server: MlflowServer, experiment: str):
         self.place, self.shared, self.server, self.experiment = place, shared, server, experiment
+        self.iterations = 200
         self.client = connect(server.uri)
-        self.environment = {"MLFLOW_TRACKING_URI": server.uri, "INSPO_DELIVERY_PATIENCE": "120", "INSPO_IMAGE": "inspo@sha256:0"}
+        self.environment = {"MLFLOW_TRACKING_URI": server.uri, "INSPO_DELIVERY_PATIENCE": "300", "INSPO_IMAGE": "inspo@sha256:0"}
 
     def start(self, pod: str, command: str, *arguments: object, **environment: str):
         """Start ``python -m components.<command>`` in the folder ``pod``."""
         folder = self.place / pod
         folder.mkdir()
         lab = Lab(folder, self.shared)
-        named = ("--set", f"experiment.name={self.experiment}", "--set", json.dumps({"train.iterations": 200}))
+        named = ("--set", f"experiment.name={self.experiment}", "--set", json.dumps({"train.iterations": self.iterations}))
         return lab.start(f"components.{command}", *arguments, *named, **(self.environment | environment))
 
     def run(self, pod: str, command: str, *arguments: object, **environment: str) -> Done:
@@ -53,7 +55,7 @@ class Cluster:
         """Whether the run has each point of a metrics file once, and no other."""
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
         names = {name for line in lines for name in line} - {"step"}
-        assert names and len(lines) == 200
+        assert names and len(lines) == self.iterations
         for name in names:
             written = sorted((line["step"], line[name]) for line in lines if name in line)
             known = sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, name))
@@ -160,9 +162,10 @@ def test_a_run_that_kubeflow_opened_is_the_parent_and_stays_as_it_is(cluster):
     assert stage.info.status == seed.info.status == "FINISHED" and len(cluster.runs()) == 5
 
 
-@pytest.mark.parametrize("patience", [120, 0])
+@pytest.mark.parametrize("patience", [300, 0])
 def test_a_server_that_is_killed_in_mid_run_loses_no_point(cluster, s3, patience):
     """With patience the stage waits for the server at its end; without, the end of the pipeline brings the rest."""
+    cluster.iterations = LONG
     cluster.environment |= s3.environment(INSPO_STORE=f"s3://{s3.bucket()}/store", INSPO_DELIVERY_PATIENCE=str(patience))
     lab = Lab(cluster.place, cluster.shared)
     training = cluster.start("train", "train", *lab.train_arguments("xor_b", "inspo", "0", out="out"))
@@ -193,6 +196,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_point(cluster, s3, patience
 def test_a_pod_that_is_killed_and_its_second_attempt_are_one_run(cluster):
     """The second pod has nothing of the first but the checkpoint in the shared store."""
     store = cluster.place / "store"
+    cluster.iterations = LONG
     cluster.environment |= {"INSPO_STORE": str(store)}
     lab = Lab(cluster.place, cluster.shared)
     arguments = ("train", *lab.train_arguments("xor_b", "inspo", "0", out="out"))
