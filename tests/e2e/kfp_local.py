@@ -1,8 +1,8 @@
 """``python -m tests.e2e.kfp_local FILE``: run a pipeline with Kubeflow's own local runner, every step in a container.
 
 FILE is JSON: ``pipeline`` (experiment or benchmark), ``placement`` (a file), ``root`` (a folder that the containers share),
-``arguments`` (the pipeline's parameters), ``keys`` (cache keys, of an experiment) and ``mounts`` (folders here that the containers may
-read, and where).
+``arguments`` (the pipeline's parameters), ``keys`` (cache keys, of an experiment), ``cache`` (whether Kubeflow's cache is used) and
+``mounts`` (folders here that the containers may read, and where).
 DOCKER_HOST names the engine, INSPO_IMAGE the image.
 """
 
@@ -25,7 +25,7 @@ def main() -> None:
     mounts = [Mount(target=there, source=here, type="bind", read_only=True) for here, there in task["mounts"].items()]
     # A cluster puts a component's command in the place of the image's entry point; the local runner would append it.
     runner = local.DockerRunner(network_mode="host", mounts=mounts, entrypoint=[""])
-    local.init(runner, pipeline_root=task["root"], enable_caching=True)
+    local.init(runner, pipeline_root=task["root"], enable_caching=task["cache"])
     placement = load_placement(Path(task["placement"]))
     made = experiment(placement, task["keys"]) if task["pipeline"] == "experiment" else benchmark(placement)
     made(**task["arguments"])

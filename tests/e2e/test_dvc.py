@@ -217,7 +217,7 @@ def test_an_experiment_in_a_temporary_copy_is_recorded_in_the_same_store(copy):
     assert copy.repro("--temp", *overrides, command=("exp", "run")) == {f"train@{DATASET}-bc", f"evaluate@{DATASET}-bc", "report"}
     assert copy.hashes("runs", "reports") == before and list((copy.path / "outbox").iterdir()) == []
     runs = copy.runs()
-    assert len(runs) == 8 and {run.status for run in runs} == {"FINISHED"}  # pipeline, three stages, two seeds each
+    assert len(runs) == 9 and {run.status for run in runs} == {"FINISHED"}  # pipeline, three stages, two seeds each, the algorithm
     ((name, run),) = copy.best().items()
     assert name == f"inspo-games-{DATASET}" and run in {trained.id for trained in copy.runs(**TRAINED)}
 
