@@ -1,6 +1,6 @@
 """The part of ``params.yaml`` that algorithms read: the section ``train``, typed, a class an algorithm, no defaults in code."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,8 @@ class LoopConfig(Section):
 class LearnerConfig(Section):
     """What every algorithm reads: the networks, and how they are trained."""
 
+    batches_seeds: ClassVar[bool] = False  # whether the algorithm leaves its gradient steps to ``Setup.fit``
+
     hidden: list[int] = Field(min_length=1)
     memory: int = NonNegative
     learning_rate: float = Positive
@@ -53,6 +55,8 @@ class ValueConfig(LearnerConfig):
 
 class InSPOConfig(BCConfig, ValueConfig):
     """InSPO (docs/inspo.md has the formulas): an iteration is one sweep over all agents."""
+
+    batches_seeds: ClassVar[bool] = True
 
     initial_policy: Literal["random", "clones"]
     update: Literal["sequential", "simultaneous"]

@@ -64,13 +64,16 @@ def run_loop(
         done, position = _resume(trainable, work, fingerprint)
         log.truncate(position)
         for iteration in range(done + 1, iterations + 1):
-            metrics = trainable.iterate()
-            metrics |= evaluate(iteration)
-            if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            try:
+                metrics = trainable.iterate()
+                metrics |= evaluate(iteration)
+                if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
+                    raise FloatingPointError(f"{bad[0]} became {metrics[bad[0]]}")
+            except FloatingPointError as error:
                 raise InspoError(
-                    f"{work / METRICS}: {bad[0]} became {metrics[bad[0]]} in iteration {iteration}; "
+                    f"{work / METRICS}: {error} in iteration {iteration}; "
                     "lower train.learning_rate, or raise train.alpha or train.alpha_final"
-                )
+                ) from error
             log.write((canonical_json({"step": iteration} | metrics) + "\n").encode())
             log.flush()
             stop = stop_requested()

@@ -1,4 +1,4 @@
-"""Running the seeds of a stage side by side, each in a one-thread process, and finding those that are done already."""
+"""Running the seeds of a stage side by side, in one-thread processes, and finding those that are done already."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -7,12 +7,13 @@ import pkgutil
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, remove
@@ -21,10 +22,13 @@ from inspo_core.shared_store import SharedStore
 from inspo_core.stopping import stop_on, stop_requested
 from inspo_core.tracking import StageTracker
 
+if TYPE_CHECKING:
+    from inspo_core.algorithms.fits import Fitter
 # Imported once by the process from which seed processes are forked; this process itself has no use for torch.
 PRELOADED = ["inspo_core.behavior", "inspo_core.evaluation", "inspo_core.training"]
 POLL_SECONDS = 0.2
 EXIT_STOPPED = 128 + signal.SIGTERM
+STOPPED = "it was stopped; run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,27 @@ class SeedsFailed(InspoError):
 
 @dataclass
 class _Running:
-    job: SeedJob
+    """A process, and the seeds that it runs: one, or several that are batched."""
+
+    jobs: list[SeedJob]
     process: multiprocessing.process.BaseProcess
     messages: Connection = field(repr=False)
 
 
 def default_workers() -> int:
-    """INSPO_WORKERS, or the number of processors that this process may use."""
-    asked = os.environ.get("INSPO_WORKERS") or str(len(os.sched_getaffinity(0)))
+    """INSPO_WORKERS, how many processes may run at a time, or the number of processors that this one may use."""
+    return _count_from("INSPO_WORKERS", len(os.sched_getaffinity(0)), "how many seeds may run at a time")
+
+
+def batched_seeds() -> int:
+    """INSPO_BATCHED_SEEDS, how many seeds a process trains as one batched model if the algorithm can do that, or 1."""
+    return _count_from("INSPO_BATCHED_SEEDS", 1, "how many seeds a process trains as one batched model")
+
+
+def _count_from(variable: str, default: int, meaning: str) -> int:
+    asked = os.environ.get(variable) or str(default)
     if not asked.isdecimal() or int(asked) == 0:
-        raise InspoError(f"INSPO_WORKERS is {asked!r}, expected how many seeds may run at a time, a whole number from 1")
+        raise InspoError(f"{variable} is {asked!r}, expected {meaning}, a whole number from 1")
     return int(asked)
 
 
@@ -84,11 +99,18 @@ def prune(folder: Path, jobs: list[SeedJob]) -> None:
 
 
 def run_seeds(
-    function: str, jobs: list[SeedJob], tracker: StageTracker, title: str, iterations: int, store: SharedStore | None = None
+    function: str,
+    jobs: list[SeedJob],
+    tracker: StageTracker,
+    title: str,
+    iterations: int,
+    store: SharedStore | None = None,
+    batched: int = 1,
 ) -> None:
-    """Run the jobs with ``function`` (``module:name``), as many at a time as there are workers.
+    """Run the jobs with ``function`` (``module:name``), as many processes at a time as there are workers.
 
-    A failed seed does not stop the others; their results are kept. SIGTERM or SIGINT lets every seed write its checkpoint.
+    A process runs ``batched`` jobs; if more than one, ``function`` gets ``fit`` beside a job's arguments, which batches their gradient
+    steps. A failed seed does not stop the others; their results are kept. SIGTERM or SIGINT lets every seed write its checkpoint.
     ``store`` gets results and checkpoints, and gives those checkpoints that another machine has left there.
 
     Raises SeedsFailed naming the seeds that failed; SystemExit when stopped by a signal.
@@ -99,27 +121,29 @@ def run_seeds(
     context.set_forkserver_preload(PRELOADED)
     multiprocessing.forkserver.ensure_running()
     stop_on(signal.SIGTERM, signal.SIGINT)
-    waiting, running, reasons = list(reversed(jobs)), [], {}
+    waiting = [jobs[first : first + batched] for first in range(0, len(jobs), batched)]
+    running, reasons = [], {}
     with Progress(title, [job.seed for job in jobs], iterations) as progress:
         while running or (waiting and not stop_requested()):
             while waiting and len(running) < workers and not stop_requested():
-                job = waiting.pop()
-                if store:
-                    store.fetch_checkpoint(job.fingerprint, job.work)
-                tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
-                running.append(_start(context, function, job))
+                together = waiting.pop(0)
+                for job in together:
+                    if store:
+                        store.fetch_checkpoint(job.fingerprint, job.work)
+                    tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
+                running.append(_start(context, function, together))
             time.sleep(POLL_SECONDS)
-            for seed in list(running):
-                if stop_requested() and seed.process.is_alive():
-                    os.kill(seed.process.pid, signal.SIGTERM)
-                progress.update(seed.job.seed, seed.job.work / "metrics.jsonl")
-                ended = not seed.process.is_alive()
-                if store:
-                    store.keep_checkpoint(seed.job.fingerprint, seed.job.work)
+            for process in list(running):
+                if stop_requested() and process.process.is_alive():
+                    os.kill(process.process.pid, signal.SIGTERM)
+                ended = not process.process.is_alive()
+                for job in process.jobs:
+                    progress.update(job.seed, job.work / "metrics.jsonl")
+                    if store:
+                        store.keep_checkpoint(job.fingerprint, job.work)
                 if ended:
-                    running.remove(seed)
-                    if reason := _finish(seed, tracker) or store and _share(seed.job, store):
-                        reasons[seed.job.seed] = reason
+                    running.remove(process)
+                    reasons |= _finish(process, tracker, store)
             tracker.poll()
     if stop_requested():
         print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
@@ -130,33 +154,45 @@ def run_seeds(
         raise SeedsFailed(f"{title}: {len(reasons)} of {len(jobs)} seeds failed; {listed}", reasons)
 
 
-def _start(context: multiprocessing.context.BaseContext, function: str, job: SeedJob) -> _Running:
+def _start(context: multiprocessing.context.BaseContext, function: str, jobs: list[SeedJob]) -> _Running:
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_seed_main, args=(function, job, send))
+    process = context.Process(target=_process_main, args=(function, jobs, send))
     process.start()
     send.close()
-    return _Running(job, process, receive)
+    return _Running(jobs, process, receive)
 
 
-def _finish(seed: _Running, tracker: StageTracker) -> str | None:
-    """Tell the tracker how the seed ended; the reason if it did not finish."""
-    job, code = seed.job, seed.process.exitcode
-    if code == 0:
-        artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
-        policy = job.out if (job.out / "policy.safetensors").exists() else None
-        final_metrics = job.out / "metrics.json"
-        final = read_json(final_metrics) if final_metrics.exists() else {}
-        tracker.seed_finished(job.seed, "FINISHED", final, artifacts, policy)
-        shutil.rmtree(job.work, ignore_errors=True)
-        return None
-    if code in (EXIT_STOPPED, -signal.SIGTERM):
-        tracker.seed_finished(job.seed, "KILLED", {}, [], None)
-        return "it was stopped; run the same command again to go on"
-    tracker.seed_finished(job.seed, "FAILED", {}, [], None)
+def _finish(process: _Running, tracker: StageTracker, store: SharedStore | None) -> dict[int, str]:
+    """Tell the tracker and the store how the seeds of a process ended; the reasons of those that did not finish."""
+    told, reasons = {}, {}
     try:
-        return seed.messages.recv()
-    except EOFError:  # it ended without a word
-        return f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
+        while process.messages.poll():
+            seed, status, reason = process.messages.recv()
+            told[seed] = (status, reason)
+    except EOFError:  # that was all
+        pass
+    for job in process.jobs:
+        status, reason = told.get(job.seed) or _without_a_word(process.process.exitcode)
+        if status == "FINISHED":
+            artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
+            policy = job.out if (job.out / "policy.safetensors").exists() else None
+            final_metrics = job.out / "metrics.json"
+            final = read_json(final_metrics) if final_metrics.exists() else {}
+            tracker.seed_finished(job.seed, status, final, artifacts, policy)
+            shutil.rmtree(job.work, ignore_errors=True)
+            reason = store and _share(job, store)
+        else:
+            tracker.seed_finished(job.seed, status, {}, [], None)
+        if reason:
+            reasons[job.seed] = reason
+    return reasons
+
+
+def _without_a_word(code: int) -> tuple[str, str]:
+    """Status and reason of a seed whose process has ended with the status ``code`` and said nothing of it."""
+    if code == -signal.SIGTERM:
+        return "KILLED", STOPPED
+    return "FAILED", f"its process ended with status {code}" + (" (killed: out of memory?)" if code == -signal.SIGKILL else "")
 
 
 def _share(job: SeedJob, store: SharedStore) -> str | None:
@@ -168,27 +204,44 @@ def _share(job: SeedJob, store: SharedStore) -> str | None:
     return None
 
 
-def _seed_main(function: str, job: SeedJob, messages: Connection) -> None:
+def _process_main(function: str, jobs: list[SeedJob], messages: Connection) -> None:
     import torch
 
-    from inspo_core.loop import Stopped
+    from inspo_core.algorithms.fits import Together
 
-    torch.set_num_threads(1)  # seeds have a core each; OpenMP threads that wait for one another would only take turns
-
+    torch.set_num_threads(1)  # processes have a core each; OpenMP threads that wait for one another would only take turns
     stop_on(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and asks us to stop
+    if len(jobs) == 1:
+        messages.send((jobs[0].seed, *_run_seed(function, jobs[0])))
+        return
+    together = Together(len(jobs))
+
+    def run(job: SeedJob) -> None:
+        with together.run():
+            messages.send((job.seed, *_run_seed(function, job, fit=together.fit)))
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _run_seed(function: str, job: SeedJob, **batching: "Fitter") -> tuple[str, str | None]:
+    """Its status, and the reason unless that is FINISHED."""
+    from inspo_core.loop import Stopped
+
     try:
-        pkgutil.resolve_name(function)(**job.arguments)
+        pkgutil.resolve_name(function)(**job.arguments, **batching)
     except Stopped:
-        sys.exit(EXIT_STOPPED)
+        return "KILLED", STOPPED
     except InspoError as error:
-        messages.send(str(error))
-        sys.exit(2)
+        return "FAILED", str(error)
     except OSError as error:
         place = error.filename or job.work
-        messages.send(f"cannot write {place}: {error.strerror}; free space there, make it writable, or choose another place")
-        sys.exit(2)
+        return "FAILED", f"cannot write {place}: {error.strerror}; free space there, make it writable, or choose another place"
     except Exception as error:
         traceback.print_exc()
-        messages.send(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        return "FAILED", f"{type(error).__name__}: {error}"
+    return "FINISHED", None

@@ -11,7 +11,7 @@ from inspo_core.errors import InspoError
 from inspo_core.evaluation import evaluation_fingerprint, summarise
 from inspo_core.files import check_writable, read_json, remove
 from inspo_core.fingerprint import fingerprint, tree_hash
-from inspo_core.seeds import SeedJob, prune, run_seeds
+from inspo_core.seeds import SeedJob, batched_seeds, prune, run_seeds
 from inspo_core.shared_store import SharedStore
 from inspo_core.tracking import StageTracker
 
@@ -149,7 +149,8 @@ def _run(
             pipeline=params.model_dump(mode="json"),
         )
         with tracker:
-            run_seeds(function, waiting, tracker, title, lines, store)
+            batched = batched_seeds() if stage == "train" and learner.config.batches_seeds else 1
+            run_seeds(function, waiting, tracker, title, lines, store, batched)
     prune(out, jobs)
 
 

@@ -1,14 +1,16 @@
 """The stage ``train``: learn a policy from a dataset with one algorithm, for one seed."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 from inspo_core.algorithms.base import Algorithm, Setup
+from inspo_core.algorithms.fits import Fitter, fit_alone
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.behavior import load_behavior
 from inspo_core.algorithm_configs import LoopConfig, Section
-from inspo_core.datasets import read_dataset
+from inspo_core.datasets import EpisodeDataset, read_dataset
 from inspo_core.envs import Env, make_env
 from inspo_core.files import atomic_directory, write_json
 from inspo_core.loop import METRICS, choose_device, run_loop
@@ -27,16 +29,16 @@ def train_seed(
     fingerprint: str,
     work: Path,
     out: Path,
+    fit: Fitter = fit_alone,
 ) -> None:
     """Train one seed and write ``out``: the last policy, ``metrics.jsonl`` (curves), ``metrics.json`` and ``run.json``.
 
     ``data`` is a native dataset, ``behavior`` the folder of this seed's behavior models, ``record`` what ``run.json`` says,
-    ``work`` the folder of the checkpoint.
+    ``work`` the folder of the checkpoint, ``fit`` what makes the gradient steps of algorithms that can share them with other seeds.
     """
     device = choose_device(loop.device)
-    dataset = read_dataset(data)
-    transitions = Transitions.from_dataset(dataset, device)
-    setup = Setup(transitions, lambda: load_behavior(behavior, transitions), loop.iterations, seed, device)
+    dataset, transitions = _resident(data, device)
+    setup = Setup(transitions, lambda: load_behavior(behavior, transitions), loop.iterations, seed, device, fit)
     learner = ALGORITHMS[algorithm](setup, config)
     env = make_env(dataset.env)
 
@@ -51,6 +53,13 @@ def train_seed(
         (aside / METRICS).write_bytes((work / METRICS).read_bytes())
         write_json(aside / "metrics.json", _last_values(work / METRICS))
         write_json(aside / "run.json", record)
+
+
+@lru_cache(maxsize=1)
+def _resident(data: Path, device: str) -> tuple[EpisodeDataset, Transitions]:
+    """The data on the device, once for all seeds of this process."""
+    dataset = read_dataset(data)
+    return dataset, Transitions.from_dataset(dataset, device)
 
 
 def evaluate_for_curves(learner: Algorithm, env: Env, episodes: int, seed: int) -> dict[str, float]:

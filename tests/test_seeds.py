@@ -3,14 +3,14 @@
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_directory, write_json
-from inspo_core.seeds import EXIT_STOPPED, SeedJob, default_workers, prune, run_seeds
+from inspo_core.loop import Stopped
+from inspo_core.seeds import SeedJob, batched_seeds, default_workers, prune, run_seeds
 from inspo_core.tracking import StageTracker
 from tests.lab import contents, identities, leftovers
 
@@ -57,6 +57,18 @@ def test_a_failed_seed_is_named_and_runs_again_alone_as_beside_another(lab, undi
     assert not list((lab.place / "checkpoints").iterdir())
 
 
+def test_seeds_of_one_batched_model_are_those_of_processes_side_by_side(lab, undisturbed):
+    lab.track()
+    models, out = lab.place / "behavior", lab.place / "train"
+    shutil.copytree(lab.behavior("bridge_optimal"), models)
+    (models / "seed_2/behavior.safetensors").write_bytes(b"")
+    lab.train("bridge_optimal", "inspo", "0,2,1", behavior=models, INSPO_BATCHED_SEEDS="3", INSPO_WORKERS="1").refused(
+        "1 of 3 seeds failed; seed 2: ", "run the behavior stage again"
+    )
+    assert contents(out) == contents(undisturbed("bridge_optimal"))
+    assert lab.statuses() == {"FINISHED", "FAILED"}
+
+
 def behave(manner: str, out: Path) -> None:
     """What a seed's process does in the test below."""
     if manner == "well":
@@ -65,7 +77,7 @@ def behave(manner: str, out: Path) -> None:
     elif manner == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif manner == "stopped":
-        sys.exit(EXIT_STOPPED)
+        raise Stopped
     elif manner == "full":
         Path("/dev/full").write_text("x")
     else:
@@ -126,6 +138,16 @@ def test_prune_keeps_the_seeds_asked_for_and_what_is_no_seed(tmp_path):
     (tmp_path / "summary.json").touch()
     prune(tmp_path, [SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path, {}, {})])
     assert {path.name for path in tmp_path.iterdir()} == {"seed_0", "summary.json"}
+
+
+def test_batched_seeds(monkeypatch):
+    monkeypatch.delenv("INSPO_BATCHED_SEEDS", raising=False)
+    assert batched_seeds() == 1
+    monkeypatch.setenv("INSPO_BATCHED_SEEDS", "20")
+    assert batched_seeds() == 20
+    monkeypatch.setenv("INSPO_BATCHED_SEEDS", "all")
+    with pytest.raises(InspoError, match="INSPO_BATCHED_SEEDS is 'all', expected how many .*whole number from 1"):
+        batched_seeds()
 
 
 def test_workers(monkeypatch):

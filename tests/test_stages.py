@@ -15,9 +15,9 @@ from tests.lab import Done, Lab, contents, group_members, leftovers, wait_until
 GAMES = ["bridge_optimal", pytest.param("xor_c", marks=pytest.mark.slow)]
 
 
-def start_and_wait_for_checkpoints(lab: Lab, dataset: str):
-    """Start the training of seeds 0 and 1; return when both have a checkpoint and neither is done."""
-    process = lab.start("components.train", *lab.train_arguments(dataset, "inspo", "0,1"))
+def start_and_wait_for_checkpoints(lab: Lab, dataset: str, batched: int = 1):
+    """Start the training of seeds 0 and 1, ``batched`` in a process; return when both have a checkpoint and neither is done."""
+    process = lab.start("components.train", *lab.train_arguments(dataset, "inspo", "0,1"), INSPO_BATCHED_SEEDS=str(batched))
     wait_until(lambda: len(lab.checkpoints()) == 2 or process.poll() is not None)
     assert process.poll() is None and not finished(lab)
     return process
@@ -27,31 +27,33 @@ def finished(lab: Lab) -> list[Path]:
     return list(lab.place.glob("train/seed_*"))
 
 
-def run_again(lab: Lab, dataset: str, expected) -> None:
+def run_again(lab: Lab, dataset: str, expected, batched: int = 1) -> None:
     """Run the same command once more and compare."""
-    lab.train(dataset, "inspo", "0,1").succeeded()
+    lab.train(dataset, "inspo", "0,1", INSPO_BATCHED_SEEDS=str(batched)).succeeded()
     assert contents(lab.place / "train") == contents(expected(dataset))
     assert not list((lab.place / "checkpoints").iterdir())
     assert lab.statuses() == {"FINISHED"}
 
 
+@pytest.mark.parametrize("batched", [1, 2])
 @pytest.mark.parametrize("dataset", GAMES)
-def test_killed_without_warning(lab, undisturbed, dataset):
+def test_killed_without_warning(lab, undisturbed, dataset, batched):
     lab.track()
-    process = start_and_wait_for_checkpoints(lab, dataset)
+    process = start_and_wait_for_checkpoints(lab, dataset, batched)
     os.killpg(process.pid, signal.SIGKILL)
     assert Done.of(process).code == -signal.SIGKILL
     wait_until(lambda: not group_members(process.pid))
     assert len(lab.checkpoints()) == 2 and not finished(lab)
     (lab.place / "train" / ".seed_0.new-1").mkdir()  # as if it had been killed while it wrote its result
-    run_again(lab, dataset, undisturbed)
+    run_again(lab, dataset, undisturbed, batched)
     assert not leftovers(lab.place)
 
 
 STOPS = [
-    ("SIGTERM", "group"),
-    pytest.param("SIGTERM", "process", marks=pytest.mark.slow),
-    pytest.param("SIGINT", "group", marks=pytest.mark.slow),
+    ("SIGTERM", "group", 1),
+    ("SIGTERM", "process", 2),
+    pytest.param("SIGTERM", "process", 1, marks=pytest.mark.slow),
+    pytest.param("SIGINT", "group", 1, marks=pytest.mark.slow),
 ]
 
 
@@ -61,15 +63,15 @@ def is_pending(pid: int, number: signal.Signals) -> bool:
     return bool(int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("name, to", STOPS)
-def test_asked_to_stop(lab, undisturbed, name, to):
+@pytest.mark.parametrize("name, to, batched", STOPS)
+def test_asked_to_stop(lab, undisturbed, name, to, batched):
     lab.track()
-    process = start_and_wait_for_checkpoints(lab, "bridge_optimal")
+    process = start_and_wait_for_checkpoints(lab, "bridge_optimal", batched)
     others = [pid for pid in group_members(process.pid) if pid != process.pid]
     for pid in others:  # the seeds may not finish before the stage, busy with its records, hands the signal on
         os.kill(pid, signal.SIGSTOP)
     (os.killpg if to == "group" else os.kill)(process.pid, signal.Signals[name])
-    wait_until(lambda: sum(is_pending(pid, signal.SIGTERM) for pid in others) >= 2 or process.poll() is not None)
+    wait_until(lambda: sum(is_pending(pid, signal.SIGTERM) for pid in others) >= 2 // batched or process.poll() is not None)
     for pid in others:
         os.kill(pid, signal.SIGCONT)
     done = Done.of(process)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inspo_core.algorithms.behavior_models import BehaviorModels
+from inspo_core.algorithms.fits import Fitter, fit_alone
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.transitions import Transitions
 
@@ -18,6 +19,7 @@ class Setup:
     iterations: int  # planned, for schedules
     seed: int
     device: str
+    fit: Fitter = fit_alone  # where algorithms that batch the seeds have their gradient steps made
 
 
 class Algorithm(Protocol):

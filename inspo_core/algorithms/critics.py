@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inspo_core.algorithm_configs import InSPOConfig
+from inspo_core.algorithms.fits import Fit, Fitter, Forward
 from inspo_core.algorithms.networks import IMPOSSIBLE, RowOptimizers, StackedMLP
 from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
@@ -51,8 +52,8 @@ class Temperatures:
 class Critics(ABC):
     """M critics as one stacked network, with slowly following targets."""
 
-    def __init__(self, sizes: list[int], count: int, config: InSPOConfig, streams: Streams, device: str):
-        self.config, self._generator = config, streams["batches"]
+    def __init__(self, sizes: list[int], count: int, config: InSPOConfig, streams: Streams, device: str, fit: Fitter):
+        self.config, self._generator, self._fit = config, streams["batches"], fit
         self.network = StackedMLP(count, sizes, streams["initial"], device)
         self.target = StackedMLP(count, sizes, streams["initial"], device)
         self.target.parameters.copy_(self.network.parameters)
@@ -73,22 +74,16 @@ class Critics(ABC):
             pool.next_regulariser[drawn],
             weights,
         )
-        errors = torch.zeros(self.config.critic_steps, device=drawn.device)
-        steps = zip(*(column.unflatten(1, (-1, self.config.batch_size)).unbind(1) for column in columns))
-        for step, (states, next_states, actions, next_probabilities, rewards, discounts, regularisers, weight) in enumerate(steps):
-            with torch.no_grad():
-                next_v = (next_probabilities * self.target(next_states)).sum(-1) + regularisers
-                targets = rewards + discounts * next_v.clamp(max=pool.value_limit)
-            q = self.network(states).gather(2, actions).squeeze(2)
-            loss = ((q - targets).square() * weight).mean(1)
-            self.optimizers.step(loss.sum())
-            self.target.parameters.lerp_(self.network.parameters, self.config.target_rate)
-            errors[step] = loss.detach().mean()
+        batches = tuple(column.unflatten(1, (-1, self.config.batch_size)) for column in columns)
+        rate = self.config.target_rate
+        errors, q = self._fit(Fit(self.optimizers, None, _bootstrapped, batches, (pool.value_limit,), self.target, rate))
         clipped = (ratios >= self.config.ratio_clip).float().mean()
-        return {"critic_loss": errors.mean().item(), "q_mean": q.mean().item(), "ratio_clipped": clipped.item()}
+        return {"critic_loss": errors.mean().item(), "q_mean": q[-1].mean().item(), "ratio_clipped": clipped.item()}
 
     def _draw(self, ratios: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Pool positions for all batches (M, G B) and the weights (M, G B) of their errors."""
+        """Pool positions for all batches (M, G B) and the weights (M, G B) of their errors; FloatingPointError if ratios are NaN."""
+        if ratios.isnan().any():
+            raise FloatingPointError("the policies became NaN")
         probabilities = ratios if self.config.importance == "resample" else torch.ones_like(ratios)
         drawn = torch.multinomial(probabilities, steps * self.config.batch_size, replacement=True, generator=self._generator)
         if self.config.importance != "reweight":
@@ -123,9 +118,9 @@ class Critics(ABC):
 class LocalCritics(Critics):
     """Q^i(s, .) of every agent, from transitions that count with rho^i."""
 
-    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams):
+    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams, fit: Fitter):
         sizes = [data.states.shape[1], *config.hidden, data.n_actions]
-        super().__init__(sizes, data.n_agents, config, streams, str(data.states.device))
+        super().__init__(sizes, data.n_agents, config, streams, str(data.states.device), fit)
 
     def _evaluation(self, pool: Pool, log_pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return pool.actions, self._ratios(pool, log_pi), pool.next_log_pi.exp()
@@ -143,9 +138,8 @@ class LocalCritics(Critics):
             targets = pool.rewards + self.config.gamma * pool.continues * next_v.clamp(max=pool.value_limit)  # (P,)
         (drawn,), (weights,) = self._draw(self._ratios(pool, log_pi)[agent : agent + 1], self.config.refit_steps)
         columns = (pool.states[drawn], pool.actions[agent, drawn].unsqueeze(1), targets[drawn], weights)
-        for states, actions, target, weight in zip(*(column.split(self.config.batch_size) for column in columns)):
-            q = self.network.one(agent, states).gather(1, actions).squeeze(1)
-            self.optimizers.step(((q - target).square() * weight).mean(), agent)
+        batches = tuple(column.unflatten(0, (-1, self.config.batch_size)) for column in columns)
+        self._fit(Fit(self.optimizers, agent, _regression, batches))
 
     @torch.no_grad()
     def table(self, agent: int, pool: Pool, log_pi: Tensor) -> Tensor:
@@ -158,9 +152,9 @@ class JointCritic(Critics):
     Joint actions outside the data's support count neither in V nor in Qbar.
     """
 
-    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams):
+    def __init__(self, data: Transitions, config: InSPOConfig, streams: Streams, fit: Fitter):
         sizes = [data.states.shape[1], *config.hidden, data.n_actions**data.n_agents]
-        super().__init__(sizes, 1, config, streams, str(data.states.device))
+        super().__init__(sizes, 1, config, streams, str(data.states.device), fit)
 
     def _evaluation(self, pool: Pool, log_pi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         next_pi = torch.where(pool.next_joint_supported, joint_log_probs(pool.next_log_pi), IMPOSSIBLE).softmax(-1)
@@ -190,3 +184,30 @@ def joint_log_probs(log_probs: Tensor) -> Tensor:
         joint = (joint.unsqueeze(2) + agent.unsqueeze(1)).flatten(1)
     return joint
 
+
+def _bootstrapped(
+    network: Forward,
+    target: Forward,
+    constants: tuple[float],
+    states: Tensor,
+    next_states: Tensor,
+    actions: Tensor,
+    next_probabilities: Tensor,
+    rewards: Tensor,
+    discounts: Tensor,
+    regularisers: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    (value_limit,) = constants
+    with torch.no_grad():
+        next_v = (next_probabilities * target(next_states)).sum(-1) + regularisers
+        targets = rewards + discounts * next_v.clamp(max=value_limit)
+    q = network(states).gather(-1, actions).squeeze(-1)
+    return ((q - targets).square() * weights).mean(-1), q.mean(-1)
+
+
+def _regression(
+    network: Forward, target: None, constants: tuple, states: Tensor, actions: Tensor, targets: Tensor, weights: Tensor
+) -> tuple[Tensor]:
+    q = network(states).gather(-1, actions).squeeze(-1)
+    return (((q - targets).square() * weights).mean(-1),)

@@ -21,6 +21,7 @@ from torch import Tensor
 from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Temperatures
+from inspo_core.algorithms.fits import Fit, Forward
 from inspo_core.algorithms.learner import effective_sample_share, reward_scale_of, scheduled_rate
 from inspo_core.algorithms.mu import JointMu, ProductMu
 from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks, masked_log_softmax
@@ -39,7 +40,7 @@ LOOKED_AT = 1024
 class InSPO:
     def __init__(self, setup: Setup, config: InSPOConfig):
         data = setup.data
-        self._data, self._config = data, config
+        self._data, self._config, self._fit = data, config, setup.fit
         self._sweeps, self._anneal_sweeps = setup.iterations, config.anneal_fraction * setup.iterations
         self._streams = Streams(setup.seed, ["initial", "pool", "batches", "order", "teammates"], setup.device)
         sizes = [data.observations.shape[2], *config.hidden, data.n_actions]
@@ -55,7 +56,7 @@ class InSPO:
         self._log_mu_others = self._mu.others()  # (N, T)
         self._reward_scale = reward_scale_of(data, config.reward_scale)
         critics = LocalCritics if config.q == "local" else JointCritic
-        self._critics = critics(data, config, self._streams)
+        self._critics = critics(data, config, self._streams, setup.fit)
         self._sweep = 0
         self._tuned_alpha = config.alpha
 
@@ -178,13 +179,7 @@ class InSPO:
         drawn = self._draw_batches(weights.shape[-1])
         axis, at = (1, (slice(None), drawn)) if agent is None else (0, (agent, drawn))
         columns = (pool.observations[at], pool.available[at], pool.actions[at].unsqueeze(-1), clipped[..., drawn])
-        losses = torch.zeros(config.policy_steps, device=weights.device)
-        for step, (observations, available, actions, weight) in enumerate(zip(*(column.unbind(axis) for column in columns))):
-            logits = self._network(observations) if agent is None else self._network.one(agent, observations)
-            log_probs = masked_log_softmax(logits, available).gather(-1, actions).squeeze(-1)
-            loss = -(weight * log_probs).mean(-1)
-            self._optimizers.step(loss.sum(), agent)
-            losses[step] = loss.detach().mean()
+        (losses,) = self._fit(Fit(self._optimizers, agent, _weighted_cloning, columns))
         return {
             "policy_loss": losses.mean().item(),
             "weight_clipped": (weights > config.weight_clip).float().mean().item(),
@@ -224,6 +219,13 @@ class InSPO:
         self._streams.load_state_dict(state["streams"])
         self._sweep = state["sweep"]
         self._tuned_alpha = state["tuned_alpha"]
+
+
+def _weighted_cloning(
+    network: Forward, target: None, constants: tuple, observations: Tensor, available: Tensor, actions: Tensor, weights: Tensor
+) -> tuple[Tensor]:
+    log_probs = masked_log_softmax(network(observations), available).gather(-1, actions).squeeze(-1)
+    return (-(weights * log_probs).mean(-1),)
 
 
 def _improvement(gains: Tensor, before: Tensor, after: Tensor, counted: Tensor, temperatures: Temperatures) -> float:

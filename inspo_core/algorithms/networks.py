@@ -77,7 +77,7 @@ class RowOptimizers:
     """
 
     def __init__(self, network: StackedNetworks, learning_rate: float):
-        self._network, self.learning_rate = network, learning_rate
+        self.network, self.learning_rate = network, learning_rate
         self._means, self._squares = ([[torch.zeros_like(leaf) for leaf in row] for row in network.rows] for _ in range(2))
         self._steps = torch.zeros(network.n, device=network.parameters.device)
         self._step_lists = [[step] * len(row) for step, row in zip(self._steps, network.rows)]  # views: a network's tensors share one
@@ -87,18 +87,18 @@ class RowOptimizers:
         if agent is None:
             self.step_together([self], loss)
         else:
-            self._descend(slice(agent, agent + 1), torch.autograd.grad(loss, self._network.rows[agent]))
+            self._descend(slice(agent, agent + 1), torch.autograd.grad(loss, self.network.rows[agent]))
 
     @staticmethod
     def step_together(optimizers: "Sequence[RowOptimizers]", loss: Tensor) -> None:
         """Descend a ``loss`` that depends on several stacks of networks, which all take their step."""
-        gradients = iter(torch.autograd.grad(loss, [leaf for optimizer in optimizers for leaf in optimizer._network.stacked]))
+        gradients = iter(torch.autograd.grad(loss, [leaf for optimizer in optimizers for leaf in optimizer.network.stacked]))
         for optimizer in optimizers:
-            of_stack = [next(gradients).unbind(0) for _ in optimizer._network.stacked]
+            of_stack = [next(gradients).unbind(0) for _ in optimizer.network.stacked]
             optimizer._descend(slice(None), list(chain(*zip(*of_stack))))
 
     def _descend(self, rows: slice, gradients: Sequence[Tensor]) -> None:
-        of_rows = (self._network.rows, self._means, self._squares, self._step_lists)
+        of_rows = (self.network.rows, self._means, self._squares, self._step_lists)
         leaves, means, squares, steps = (list(chain(*tensors[rows])) for tensors in of_rows)
         self._steps[rows] += 1  # the kernel wants the number of the step under way
         with torch.no_grad():
@@ -106,6 +106,10 @@ class RowOptimizers:
                 leaves, gradients, means, squares, [], steps,
                 lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0, eps=1e-8, amsgrad=False, maximize=False,
             )  # fmt: skip
+
+    def state_of(self, agent: int) -> list[Tensor]:
+        """The parameters, moments and number of steps of one network, all sharing their memory with the optimizer's own."""
+        return [*self.network.rows[agent], *self._means[agent], *self._squares[agent], self._steps[agent]]
 
     def state_dict(self) -> dict:
         return {"means": self._means, "squares": self._squares, "steps": self._steps}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inspo_core.algorithms.base import Algorithm, Setup
 from inspo_core.algorithms.behavior_models import BehaviorModels, JointModel
+from inspo_core.algorithms.fits import Fitter, fit_alone
 from inspo_core.algorithms.networks import masked_log_softmax
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.registry import ALGORITHMS
@@ -155,9 +156,17 @@ def random_models(data: Transitions, seed: int = 0, sharpness: float = 3.0) -> B
     return models
 
 
-def learner(algorithm: str, data: Transitions, models: BehaviorModels, iterations: int = 10, seed: int = 0, **changes: object) -> Algorithm:
+def learner(
+    algorithm: str,
+    data: Transitions,
+    models: BehaviorModels,
+    iterations: int = 10,
+    seed: int = 0,
+    fit: Fitter = fit_alone,
+    **changes: object,
+) -> Algorithm:
     config = algorithm_config(algorithm, params(iterations=iterations, **changes).train)
-    return ALGORITHMS[algorithm](Setup(data, lambda: models, iterations, seed, "cpu"), config)
+    return ALGORITHMS[algorithm](Setup(data, lambda: models, iterations, seed, "cpu", fit), config)
 
 
 def joint_table(model: JointModel, data: Transitions, row: int, order: Sequence[int]) -> np.ndarray:

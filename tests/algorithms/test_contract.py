@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from inspo_core.algorithms.base import Algorithm
+from inspo_core.algorithms.fits import Fit, fit_alone
 from inspo_core.algorithms.registry import ALGORITHMS
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, TrainConfig
@@ -40,6 +41,17 @@ def test_every_name_has_a_class_a_configuration_and_a_place_in_the_parameters():
     assert set(ALGORITHMS) == set(ALGORITHM_CONFIGS)
     for config in ALGORITHM_CONFIGS.values():
         assert set(config.model_fields) <= set(TrainConfig.model_fields)
+
+
+def test_it_batches_seeds_if_its_configuration_says_so(name, data):
+    fits = []
+
+    def counted(fit: Fit) -> list[torch.Tensor]:
+        fits.append(fit)
+        return fit_alone(fit)
+
+    learner(name, data, random_models(data), fit=counted, **TINY).iterate()
+    assert bool(fits) == ALGORITHM_CONFIGS[name].batches_seeds
 
 
 def test_iterating_trains_and_reports_finite_numbers(name, data):

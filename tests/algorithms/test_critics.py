@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from inspo_core.algorithms.critics import Critics, JointCritic, LocalCritics, Pool, Temperatures, joint_log_probs
+from inspo_core.algorithms.fits import fit_alone
 from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.envs.matrix import MNE, XOR
@@ -118,7 +119,7 @@ def two_states() -> Game:
 
 
 def critics_of(kind: type, data: Transitions, **changes: Any) -> Critics:
-    return kind(data, inspo_config(**{**FAST, **changes}), Streams(0, ["initial", "batches"], "cpu"))
+    return kind(data, inspo_config(**{**FAST, **changes}), Streams(0, ["initial", "batches"], "cpu"), fit_alone)
 
 
 def trained(kind: type, game: Game, temperatures: Temperatures, steps: int, **changes: Any) -> tuple[Critics, Pool, torch.Tensor]:

@@ -97,7 +97,7 @@ def test_no_secret_and_no_host_in_the_file(path):
     assert not re.search(r"://|@|\.(com|org|io|net|local)\b", text)
     for step, container in containers(read(path)[0]).items():
         environment = {variable["name"]: variable["value"] for variable in container["env"]}
-        assert environment.keys() <= {"INSPO_IMAGE", "INSPO_WORKERS", "INSPO_DELIVERY_PATIENCE"}, step
+        assert environment.keys() <= {"INSPO_IMAGE", "INSPO_WORKERS", "INSPO_BATCHED_SEEDS", "INSPO_DELIVERY_PATIENCE"}, step
         assert environment["INSPO_IMAGE"] == container["image"] == "inspo:0.1.0"
 
 
