@@ -154,4 +154,5 @@ def check_database(path: Path) -> None:
 
 
 def _unwritable(path: Path, why: str | None) -> str:
-    return f"{path} cannot be used as a database ({why}); make it writable, remove it if it is damaged, or set MLFLOW_TRACKING_URI"
+    advice = "make it writable, end the process that locks it, remove it if it is damaged, or set MLFLOW_TRACKING_URI"
+    return f"{path} cannot be used as a database ({why}); {advice}"

@@ -27,7 +27,7 @@ SMALL = {
     "train.iterations": 2,
     "train.evaluate_every": 1,
     "train.evaluate_episodes": 4,
-    "train.hidden": [8],
+    "train.hidden": [16],
     "train.batch_size": 32,
     "train.policy_steps": 3,
     "train.critic_steps": 3,

@@ -40,7 +40,7 @@ class Cluster:
 
     def use_store(self, uri: str, **env: str) -> None:
         """Make ``uri`` the shared store; ``env``: what it takes to reach it."""
-        env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120"}
+        env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120", "INSPO_BATCHED_SEEDS": "2"}
         defaults = {"env": env, "retries": {"count": 2, "backoff_seconds": 1}}
         (self.place / "placement.yaml").write_text(yaml.safe_dump({"defaults": defaults}))
 
