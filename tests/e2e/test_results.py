@@ -1,4 +1,4 @@
-"""The commands of the page of results with fewer seeds: what they write, and that InSPO is where the page says it is."""
+"""The commands of the page of results with fewer seeds and sweeps: what they write, and that InSPO is where the page says it is."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from tests.lab import ROOT, Done, Lab
 
 pytestmark = pytest.mark.slow
-SEEDS = ["--set", "experiment.seeds=[0,1]"]
+FEW = ["--set", "experiment.datasets=[xor_c]", "--set", "experiment.seeds=[0,1]", "--set", "train.iterations=25"]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def runs(tmp_path_factory, shared) -> Path:
     def ends_well(*command: object) -> None:
         assert Done.of(lab.start(*command), timeout=1800).code == 0
 
-    ends_well("pipelines.local", "experiments/headline.yaml", "--set", "experiment.datasets=[xor_c]", *SEEDS)
-    few = "experiment.algorithms=[inspo, inspo_simultaneous, inspo_from_clones]"
-    ends_well("pipelines.local", "experiments/ablations.yaml", "--set", "experiment.datasets=[xor_c]", "--set", few, *SEEDS)
+    ends_well("pipelines.local", "experiments/headline.yaml", *FEW)
+    variants = "experiment.algorithms=[inspo, inspo_simultaneous]"
+    ends_well("pipelines.local", "experiments/ablations.yaml", *FEW, "--set", variants)
     ends_well("inspo_core.report.page", "runs/headline", "runs/ablations", "--out", "docs/results.md")
     return lab.place
 
