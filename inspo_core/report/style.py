@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from matplotlib.lines import Line2D
 
 from inspo_core.report.results import Results
 
-# Okabe and Ito, "Color Universal Design" (https://jfly.uni-koeln.de/color/), the darkest first, without yellow and black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito, "Color Universal Design" (https://jfly.uni-koeln.de/color/), the darkest first, without yellow; black last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^vDPX*<>"
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # solid, dashed, dotted: the next one when the colours are used up
 STYLE = {
@@ -62,10 +63,12 @@ class Look:
 
 
 def looks_of(results: Results) -> dict[str, Look]:
-    """The look of every algorithm and variant, told apart by colour, marker and line."""
+    """The look of every algorithm and variant, told apart by colour, marker and line; the first one's colour is its own."""
+    others = [(colour, line) for line in LINES for colour in COLOURS[1:]]
+    colours = chain([(COLOURS[0], LINES[0])], cycle(others))
     return {
-        name: Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[place // len(COLOURS) % len(LINES)], width)
-        for place, (name, width) in enumerate(zip(results.names, np.linspace(2.4, 1.2, len(results.names))))
+        name: Look(colour, MARKERS[place % len(MARKERS)], line, width)
+        for place, (name, (colour, line), width) in enumerate(zip(results.names, colours, np.linspace(2.4, 1.2, len(results.names))))
     }
 
 

@@ -116,7 +116,8 @@ def test_labels_do_not_overlap_and_all_is_inside(shape):
 
 
 def test_many_algorithms_are_told_apart():
-    looks = list(looks_of(invented(12)).values())
+    looks = list(looks_of(invented(15)).values())
+    assert all(look.colour != looks[0].colour for look in looks[1:])
     for place, one in enumerate(looks):
         for other in looks[place + 1 :]:
             assert one.marker != other.marker or one.line != other.line

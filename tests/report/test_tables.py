@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,10 @@ def test_markdown_says_what_it_is_and_every_line_has_every_column(results):
     assert "[95 % bootstrap interval, 500 resamples over seeds]" in text
     assert "| mne_imbalanced | 20.000<br>[20.000, 20.000]<br>20.000 ± 0.000 |" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * (2 + 3) + 4 * (2 + 4) + 3  # of returns; of success rates and scores with the pooled line; of improvement
-    assert {line.count("|") for line in lines} == {4}
+    wide = [line for line in lines if line.count("|") == 7]
+    assert len(wide) == 2 * (2 + 3)  # who stands where
+    assert len(lines) - len(wide) == 2 * (2 + 3) + 4 * (2 + 4) + 3  # returns; success rates and scores with the pooled line; improvement
+    assert {line.count("|") for line in lines} == {4, 7}
     assert "## Probability that a run of inspo is better, over 3 datasets" in text and "variant minus algorithm" not in text
 
 
@@ -121,6 +124,22 @@ def test_variants_have_columns_of_their_own_and_a_table_of_what_they_change(abla
     table = text.partition("## Score, greedy: variant minus algorithm, seed by seed\n\n")[2].splitlines()
     assert table[0] == "| Variant | xor_c | mne_imbalanced | bridge_mixed | all, pooled |"
     assert table[2].startswith("| inspo_product | -")
+
+
+def estimated(iqm: float, low: float | None, high: float | None) -> Estimate:
+    return Estimate(mean=iqm, std=0.1, iqm=iqm, low=low, high=high, seeds=5)
+
+
+def test_who_is_ahead_of_the_first_algorithm_is_said(results):
+    ours, theirs = estimated(1.0, 0.8, 1.2), {"xor_c": estimated(1.5, 1.3, 1.6), "mne_imbalanced": estimated(0.9, 0.7, 1.0)}
+    rows = [replace(row, estimate=ours if row.name == "inspo" else theirs.get(row.dataset, ours)) for row in results.summary()]
+    table = markdown(results, rows, compare(results)).partition("## Return, greedy: the others' interquartile means beside that of inspo\n\n")[2]
+    header, _, *lines = table.splitlines()[:5]
+    columns = [name.strip() for name in header.split("|")[1:-1]]
+    found = {cells[0]: columns[cells.index("bc")] for line in lines if (cells := [cell.strip() for cell in line.split("|")[1:-1]])}
+    assert found == {"xor_c": "above, intervals apart", "mne_imbalanced": "below, intervals overlap", "bridge_mixed": "level"}
+    alone = [replace(row, estimate=estimated(1.0, None, None)) for row in rows]
+    assert "beside that of" not in markdown(results, alone, compare(results))
 
 
 def test_numbers():
