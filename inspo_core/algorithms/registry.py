@@ -1,4 +1,4 @@
-"""The algorithms by name; their configurations are in ``inspo_core.config.ALGORITHM_CONFIGS`` under the same names."""
+"""The algorithms by name; their configurations are in ``inspo_core.algorithm_configs.ALGORITHM_CONFIGS`` under the same names."""
 
 from collections.abc import Callable
 from typing import Any

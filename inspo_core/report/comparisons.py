@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inspo_core.report.results import POOLED, SCORES, Results
+from inspo_core.report.results import POOLED, SCORES, Results, Row
 from inspo_core.statistics import Estimate, Improvement, improvement, profile
 
 RETURNS = ("return_greedy", "return_sampled")
+LEVEL = "level"
+STANDINGS = ("above, intervals apart", "above, intervals overlap", LEVEL, "below, intervals overlap", "below, intervals apart")
 THRESHOLDS = np.linspace(0.0, 1.0, 101)  # scores: from random play to the best return
 
 
@@ -102,3 +104,33 @@ def differences(results: Results) -> list[Difference]:
                 estimate = results.estimate(*strata)
                 found.append(Difference(dataset, cell.algorithm, name, metric, np.concatenate(strata), estimate))
     return found
+
+
+def standings(results: Results, rows: list[Row], metric: str) -> dict[tuple[str, str], str]:
+    """By dataset and standing (:data:`STANDINGS`): the algorithms whose IQM is above, level with or below that of the first one.
+
+    Nothing where there is one algorithm alone, or where one of them has no interval.
+    """
+    first, *others = results.names
+    estimates = {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
+    found: dict[tuple[str, str], list[str]] = {(dataset, standing): [] for dataset in results.played for standing in STANDINGS}
+    for dataset in results.played:
+        for other in others:
+            ours, theirs = estimates.get((dataset, first)), estimates.get((dataset, other))
+            if ours is None or theirs is None:
+                continue
+            standing = _standing(ours, theirs)
+            if standing is None:
+                return {}
+            found[dataset, standing].append(other)
+    return {place: ", ".join(names) for place, names in found.items()} if others else {}
+
+
+def _standing(ours: Estimate, theirs: Estimate) -> str | None:
+    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
+        return None
+    if abs(theirs.iqm - ours.iqm) < 1e-6:
+        return LEVEL
+    if theirs.iqm > ours.iqm:
+        return f"above, intervals {'apart' if theirs.low > ours.high else 'overlap'}"
+    return f"below, intervals {'apart' if theirs.high < ours.low else 'overlap'}"

@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from inspo_core.files import write_json
-from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference
+from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference, standings
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
 from inspo_core.statistics import Estimate, Improvement
@@ -23,8 +23,6 @@ TITLES = {
     "score_greedy": "Score, greedy",
     "score_sampled": "Score, sampled",
 }
-LEVEL = "level"
-STANDINGS = ("above, intervals apart", "above, intervals overlap", LEVEL, "below, intervals overlap", "below, intervals apart")
 ESTIMATE = ["seeds", "mean", "std", "iqm", "low", "high"]
 
 
@@ -129,8 +127,8 @@ def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str
         parts.append(_table(TITLES[metric], "Dataset", cells))
     parts.append("A score is a return on a scale where uniformly random play has 0 and the best return 1.")
     for metric in RETURNS:
-        if cells := _standings(results, estimates, metric):
-            parts.append(_table(f"{TITLES[metric]}: the others' interquartile means beside that of {results.names[0]}", "Dataset", cells))
+        if cells := standings(results, rows, metric):
+            parts.append(_table(standings_title(results, metric), "Dataset", cells))
     if overall := comparisons.overall:
         cells = {(c.other, TITLES[c.metric]): improvement_cell(c.result) for c in overall}
         over = f"over {len(results.played)} datasets" if len(results.played) > 1 else f"on {results.played[0]}"
@@ -145,32 +143,6 @@ def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str
     return "\n\n".join(parts) + "\n"
 
 
-def _standings(results: Results, estimates: dict[tuple[str, str, str], Estimate], metric: str) -> dict[tuple[str, str], str]:
-    """By dataset and by where they stand: the algorithms other than the first. Nothing where one of them has no interval."""
-    first, *others = results.names
-    found: dict[tuple[str, str], list[str]] = {(dataset, standing): [] for dataset in results.played for standing in STANDINGS}
-    for dataset in results.played:
-        for other in others:
-            ours, theirs = estimates.get((dataset, first, metric)), estimates.get((dataset, other, metric))
-            if ours is None or theirs is None:
-                continue
-            standing = _standing(ours, theirs)
-            if standing is None:
-                return {}
-            found[dataset, standing].append(other)
-    return {place: ", ".join(names) for place, names in found.items()} if others else {}
-
-
-def _standing(ours: Estimate, theirs: Estimate) -> str | None:
-    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
-        return None
-    if abs(theirs.iqm - ours.iqm) < 1e-6:
-        return LEVEL
-    if theirs.iqm > ours.iqm:
-        return f"above, intervals {'apart' if theirs.low > ours.high else 'overlap'}"
-    return f"below, intervals {'apart' if theirs.high < ours.low else 'overlap'}"
-
-
 def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
     """``cells`` by row and column, both in the order of their first appearance."""
     down, across = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
@@ -179,6 +151,10 @@ def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
     lines = [f"## {title}", "", _pipe(header), _pipe(["---"] * len(header))]
     lines += [_pipe([named.get(row, row), *(cells.get((row, column), "") for column in across)]) for row in down]
     return "\n".join(lines)
+
+
+def standings_title(results: Results, metric: str) -> str:
+    return f"{TITLES[metric]}: the others' interquartile means beside that of {results.names[0]}"
 
 
 def improvement_cell(found: Improvement) -> str:

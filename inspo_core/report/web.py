@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from inspo_core.report.comparisons import Comparisons
+from inspo_core.report.comparisons import RETURNS, Comparisons, standings
 from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
 from inspo_core.report.tables import (
     TITLES,
@@ -17,6 +17,7 @@ from inspo_core.report.tables import (
     number,
     ordered_failures,
     rows_of,
+    standings_title,
     what,
     with_interval,
     with_spread,
@@ -55,7 +56,7 @@ def web_page(results: Results, rows: list[Row], comparisons: Comparisons, figure
     sections = {
         "overview": ("Overview", _overview(results, rows, comparisons)),
         "figures": ("Figures", _figures(figures)),
-        "comparisons": ("Comparisons", _comparisons(results, comparisons)),
+        "comparisons": ("Comparisons", _comparisons(results, rows, comparisons)),
         "datasets": ("Datasets", _datasets(results, rows)),
         "run": ("What was run", _what_was_run(results, origins)),
     }
@@ -128,8 +129,13 @@ def _figures(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _comparisons(results: Results, comparisons: Comparisons) -> str:
+def _comparisons(results: Results, rows: list[Row], comparisons: Comparisons) -> str:
     parts = []
+    for metric in RETURNS:
+        if found := standings(results, rows, metric):
+            across = list(dict.fromkeys(standing for _, standing in found))
+            lines = [[_link(dataset), *(found[dataset, standing] for standing in across)] for dataset in results.played]
+            parts += [f"<h3>{escape(standings_title(results, metric))}</h3>", _table(["Dataset", *across], lines)]
     for metric in METRICS:
         found = {(c.dataset, c.other): improvement_cell(c.result) for c in comparisons.improvements if c.metric == metric}
         if found:

@@ -1,7 +1,7 @@
 """The trained policy as an MLflow model: MLflow copies this file beside the policy and runs it when the model is loaded.
 
 It needs NumPy and safetensors only, neither torch nor this project, and so repeats the forward pass of
-``inspo_core.algorithms.networks.Policy``; a test holds the two together.
+``inspo_core.algorithms.policy.Policy``; a test holds the two together.
 
 Shapes: B batch, N agents, O observation size, A actions.
 """

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from inspo_core.report import read_results, write_report
-from inspo_core.report.comparisons import compare
-from inspo_core.report.tables import with_interval
+from inspo_core.report.comparisons import STANDINGS, compare, standings
+from inspo_core.report.tables import standings_title, with_interval
 from inspo_core.report.web import FIGURES, web_page
 
 ORIGIN = {"command": "python -m pipelines.local a.yaml --set 'x=<1>'", "git_commit": "0123456789abcdef", "git_dirty": "true"}
@@ -105,3 +105,12 @@ def test_the_page_has_the_same_bytes_every_time(written, tmp_path):
     results, text, _ = written
     write_report(results, tmp_path / "elsewhere", [(ORIGIN, 7), (None, 1)])
     assert (tmp_path / "elsewhere/report.html").read_text() == text
+
+
+def test_who_is_ahead_of_the_first_algorithm_is_in_the_page_too(written):
+    results, text, _ = written
+    found = standings(results, results.summary(), "return_greedy")
+    assert set(found.values()) == {"", "inspo_product"}  # on mne_imbalanced; all its runs on xor_c failed
+    assert f"<h3>{standings_title(results, 'return_greedy')}</h3>".replace("'", "&#x27;") in text
+    rows = [row for row in Page(text).rows if row[0] in results.datasets and len(row) == 6]
+    assert [row[1:] for row in rows[:2]] == [[found[dataset, standing] for standing in STANDINGS] for dataset in ("xor_c", "mne_imbalanced")]
