@@ -37,9 +37,17 @@ class Stopped(Exception):
 
 
 def choose_device(name: str) -> str:
-    """``auto`` is CUDA where there is a usable GPU, else the CPU; InspoError if CUDA is asked for in vain."""
+    """``auto`` is CUDA where there is a usable GPU, else the CPU; InspoError if CUDA is asked for in vain.
+
+    With INSPO_REQUIRE_GPU=1 in the environment ``auto`` asks for CUDA: a pod that holds a GPU should not run for days on its CPU.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise InspoError("train.device is 'cuda' but torch finds no usable CUDA device; set train.device to auto or cpu")
+    if name == "auto" and os.environ.get("INSPO_REQUIRE_GPU") == "1" and not torch.cuda.is_available():
+        raise InspoError(
+            "INSPO_REQUIRE_GPU is 1 but torch finds no usable CUDA device: is the image one with CUDA, and the node's driver new enough for "
+            "it? train.device: cpu does without"
+        )
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 

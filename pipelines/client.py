@@ -72,7 +72,7 @@ class Kubeflow:
     def watch(self, run_id: str) -> bool:
         """Print the states of a run and its steps as they change, until it has ended; whether it succeeded.
 
-        A server that does not answer for a while is asked again, for ``PATIENCE`` times.
+        A server that does not answer for a while is asked again, for ``PATIENCE`` times. Errors say that the run goes on.
         """
         state, steps, silent = None, {}, 0
         while state not in ENDED:
@@ -87,6 +87,8 @@ class Kubeflow:
                     raise InspoError(f"{error}; the run {run_id} goes on") from error
                 state = state or "PENDING"
                 continue
+            except InspoError as error:  # a token that is no longer good
+                raise InspoError(f"{error}; the run {run_id} goes on") from error
             silent = 0
             for task in (run.run_details and run.run_details.task_details) or []:
                 name = task.display_name or ""
@@ -145,6 +147,8 @@ class Kubeflow:
             return _NoAnswer(f"{self._host} passes nothing on to Kubeflow Pipelines ({status}: {message}): is it running?")
         if status == 404:
             return self._is_something_else(message)
+        if status in (429, 500):
+            return _NoAnswer(f"{self._host} could not do it now ({status}: {message})")
         return InspoError(f"{self._host} refused the request ({status}: {message})")
 
     def _is_something_else(self, message: str = "") -> InspoError:

@@ -17,10 +17,12 @@ from pipelines.placement import Placement
 def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: bool = True) -> BaseComponent:
     """The pipeline, its steps placed by ``placement``.
 
-    ``keys``: Kubeflow's cache key of each stage, from :func:`pipelines.plan.experiment_keys`; None leaves the cache to Kubeflow, which
-    knows parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name. Without ``cache``
-    every step runs.
+    ``keys``: the fingerprint of each stage, from :func:`pipelines.plan.experiment_keys`. It is the step's cache key, and a parameter of it
+    for servers that know no such key (2.17.0 does not, kubeflow/pipelines#13762). None leaves the cache to Kubeflow, which knows
+    parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name. Without ``cache`` every
+    step runs.
     """
+    key_of = keys or dict.fromkeys(("ingest", "behavior", "train", "evaluate", "report"), "")
 
     @dsl.pipeline(name="inspo-experiment", description="One dataset, one algorithm, several seeds: from raw episodes to a report.")
     def pipeline(
@@ -36,14 +38,15 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: 
         run_of = {**data_of, "algorithm": algorithm, "seeds": seeds}
         end = finish(overrides=overrides, dataset=dataset, algorithm=algorithm)
         with dsl.ExitHandler(end, name="experiment"):
-            data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, **data_of)
-            clones = behavior(data=data.output, seeds=seeds, **data_of)
-            policies = train(data=data.output, clones=clones.output, **run_of)
-            evaluations = evaluate(policies=policies.output, **run_of)
-            reported = report(evaluations=evaluations.output, policies=policies.output, **run_of)
+            where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
+            data = ingest(**where, fingerprint=key_of["ingest"], **data_of)
+            clones = behavior(data=data.output, seeds=seeds, fingerprint=key_of["behavior"], record="", **data_of)
+            policies = train(data=data.output, clones=clones.output, fingerprint=key_of["train"], record="", **run_of)
+            evaluations = evaluate(policies=policies.output, fingerprint=key_of["evaluate"], record="", **run_of)
+            reported = report(evaluations=evaluations.output, policies=policies.output, fingerprint=key_of["report"], **run_of)
         steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported}
         for step, task in steps.items():
-            task.set_caching_options(cache, cache_key=keys[step] if keys and cache else None)
+            task.set_caching_options(cache, cache_key=key_of[step] if keys and cache else None)
         end.set_caching_options(False)
         for step, task in (steps | {"finish": end}).items():
             placement.apply(task, step)

@@ -87,6 +87,7 @@ class Pod(_Settings):
     env: dict[Variable, str] = {}
     config_maps: dict[Variable, ConfigMapKey] = {}  # environment variables whose values the cluster holds
     secrets: dict[Variable, SecretKey] = {}  # the same, for what nobody may read
+    run_as_non_root: bool | None = None  # has Kubernetes refuse a root user, as namespaces with the standard "restricted" ask
     image_pull_secrets: list[Name] = []
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
     active_deadline_seconds: int | None = Field(default=None, gt=0)
@@ -132,12 +133,15 @@ class Placement(_Settings):
         """Give ``task``, which runs a container, what the file says of ``step``.
 
         The step's command also learns its image (``INSPO_IMAGE``, for MLflow) and how many seeds may run side by side
-        (``INSPO_WORKERS``, one a core): a container sees the processors of the whole node, not those of its limit.
+        (``INSPO_WORKERS``, one a core): a container sees the processors of the whole node, not those of its limit. With a GPU it is told
+        not to make do without (``INSPO_REQUIRE_GPU``).
         """
         pod = self.pod(step)
         environment = {"INSPO_IMAGE": task.container_spec.image}
         if cores := pod.cpu.limit or pod.cpu.request:
             environment["INSPO_WORKERS"] = str(max(1, int(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))))
+        if pod.gpu:
+            environment["INSPO_REQUIRE_GPU"] = "1"
         for name, value in (environment | pod.env).items():
             task.set_env_variable(name, value)
         _set_resources(task, pod)
@@ -199,6 +203,8 @@ def _set_kubernetes(task: dsl.PipelineTask, pod: Pod) -> None:
         kubernetes.use_config_map_as_env(task, place.config_map, {place.key: variable})
     for variable, place in pod.secrets.items():
         kubernetes.use_secret_as_env(task, place.secret, {place.key: variable})
+    if pod.run_as_non_root is not None:
+        kubernetes.set_security_context(task, run_as_non_root=pod.run_as_non_root)
     if pod.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, pod.image_pull_secrets)
     if pod.image_pull_policy:

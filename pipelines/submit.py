@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PLACEMENT = Path(__file__).parent / "placements" / "cpu.yaml"
 CRON = "0 0 3 * * 1-5"
+LONGEST_ARGUMENT = 128 * 1024  # bytes, Linux's bound for one argument of a command, as which the report gets the plan
+MANY_STEPS = 120  # of a run, whose state Argo keeps in one object of at most 1 MiB
 
 
 def main() -> None:
@@ -137,6 +139,7 @@ def _job_of(arguments: argparse.Namespace, params: Params) -> _Job:
         parameters |= {"dataset": dataset, "algorithm": algorithm, "seeds": seeds}
         return _Job("experiment", arguments.name or f"{dataset} {algorithm}{changes}", parameters, keys)
     plan = benchmark_plan(params, hashes, IMAGE, arguments.seeds_per_task)
+    _check_size(plan)
     keys = {f"{stage} {item['dataset']}": item[stage] for item in plan for stage in ("ingest", "behavior")}
     for item in plan:
         for task in item["runs"]:
@@ -144,6 +147,19 @@ def _job_of(arguments: argparse.Namespace, params: Params) -> _Job:
             keys |= {f"{stage} {where}": task[stage] for stage in ("train", "evaluate")}
     size = f"{len(chosen.datasets)} datasets, {len(chosen.algorithms)} algorithms, {len(chosen.seeds)} seeds"
     return _Job("benchmark", arguments.name or f"{size}{changes}", parameters | {"plan": plan}, keys)
+
+
+def _check_size(plan: list[dict[str, Any]]) -> None:
+    """Raises InspoError: a plan too long for Linux. Warns of one that may be too long for Argo."""
+    smaller = "send fewer datasets or algorithms at a time, or more seeds a task (--seeds-per-task)"
+    if (length := len(json.dumps(plan))) >= LONGEST_ARGUMENT:
+        raise InspoError(f"the benchmark's plan has {length} bytes, of which a step's command takes {LONGEST_ARGUMENT}: {smaller}")
+    if (steps := sum(2 + 2 * len(item["runs"]) for item in plan)) > MANY_STEPS:
+        print(
+            f"warning: the run has {steps} steps, and Kubeflow Pipelines as it is installed may lose a run of more than about {MANY_STEPS} "
+            f"(docs/cluster.md, the size of a run): {smaller}",
+            file=sys.stderr,
+        )
 
 
 def _overrides_of(params: Params) -> dict[str, Any]:

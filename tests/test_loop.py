@@ -218,6 +218,10 @@ def test_devices(monkeypatch):
     assert choose_device("auto") == "cpu"
     with pytest.raises(InspoError, match="train.device is 'cuda' but torch finds no usable CUDA device; set train.device to auto or cpu"):
         choose_device("cuda")
+    monkeypatch.setenv("INSPO_REQUIRE_GPU", "1")
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(InspoError, match="INSPO_REQUIRE_GPU is 1 but torch finds no usable CUDA device"):
+        choose_device("auto")
 
 
 def values(state) -> list:

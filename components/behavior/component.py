@@ -13,12 +13,13 @@ def behavior(
     data: dsl.Input[dsl.Dataset],
     seeds: List[int],
     overrides: Dict[str, Any],
+    fingerprint: str,
+    record: str,
     clones: dsl.Output[dsl.Model],
-    fingerprint: str = "",
 ):
     """Model the policies that collected a dataset: a clone an agent and the joint model, for every seed.
 
-    With a ``fingerprint``, the shared store is told under it how every seed ended; so with train and evaluate.
+    Under the key ``record``, if there is one, the shared store is told how every seed ended; so with train and evaluate.
     """
     return dsl.ContainerSpec(
         image=IMAGE,
@@ -28,7 +29,7 @@ def behavior(
             "--data", data.path,
             "--seeds", seeds,
             "--out", clones.path,
-            "--record", fingerprint,
+            "--record", record,
             "--set", overrides,
             "--executor-input", "{{$}}",
         ],

@@ -14,8 +14,9 @@ def evaluate(
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
+    fingerprint: str,
+    record: str,
     evaluations: dsl.Output[dsl.Metrics],
-    fingerprint: str = "",
 ):
     """Play episodes with every seed's policy; ``evaluations`` holds the results as <dataset>/<algorithm>/seed_<k>."""
     return dsl.ContainerSpec(
@@ -27,7 +28,7 @@ def evaluate(
             "--train", f"{policies.path}/{dataset}/{algorithm}",
             "--seeds", seeds,
             "--out", f"{evaluations.path}/{dataset}/{algorithm}",
-            "--record", fingerprint,
+            "--record", record,
             "--set", overrides,
             "--executor-input", "{{$}}",
         ],

@@ -7,13 +7,24 @@ from inspo_core.errors import InspoError
 from inspo_core.tracking.finish import finish_pipeline
 from inspo_core.tracking.tracker import warn
 
-# Kubeflow's states, and MLflow's for them.
-STATES = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED", "ERROR": "FAILED", "CANCELED": "KILLED", "CANCELLED": "KILLED"}
+# MLflow's states for those of Kubeflow's runs, and for those of ML Metadata, which Kubeflow 2.17's exit handlers are told.
+STATES = {
+    "SUCCEEDED": "FINISHED",
+    "COMPLETE": "FINISHED",
+    "CACHED": "FINISHED",
+    "FAILED": "FAILED",
+    "ERROR": "FAILED",
+    "CANCELED": "KILLED",
+    "CANCELLED": "KILLED",
+}
+# What ML Metadata still says of a pipeline whose last step came from Kubeflow's cache, or in which a pod could not be made.
+UNDECIDED = ("RUNNING", "NEW", "UNKNOWN")
 
 
 def main() -> None:
     parser = stage_parser("finish", "End a pipeline's run in MLflow, and the runs below it that vanished machines left running.")
-    parser.add_argument("--status", required=True, metavar="STATE", help=f"{', '.join(STATES)}, or Kubeflow's JSON with one as state")
+    known = ", ".join([*STATES, *UNDECIDED])
+    parser.add_argument("--status", required=True, metavar="STATE", help=f"{known}, or Kubeflow's JSON with one as state")
     parser.add_argument("--dataset", default="", help="the pipeline's dataset, if it has but one")
     parser.add_argument("--algorithm", default="", help="its algorithm or variant, if it has but one")
     arguments = parser.parse_args()
@@ -23,17 +34,18 @@ def main() -> None:
     finish_pipeline(params.experiment.name, params.model_dump(mode="json"), status, named)
 
 
-def _status(text: str) -> str:
-    """MLflow's state for Kubeflow's, which is a word or a PipelineTaskFinalStatus in JSON."""
+def _status(text: str) -> str | None:
+    """MLflow's state for Kubeflow's, which is a word or a PipelineTaskFinalStatus in JSON; None where that does not say how it ended."""
     state = text
     if text.lstrip().startswith("{"):
         try:
             state = json.loads(text)["state"]
         except (ValueError, KeyError) as error:
             raise InspoError(f"--status is {text[:80]!r}, expected Kubeflow's JSON with a state") from error
-    if str(state).upper() not in STATES:
-        warn(f"--status is {state!r}, not one of {', '.join(STATES)}; taken as a pipeline that was stopped")
-    return STATES.get(str(state).upper(), "KILLED")
+    state = str(state).upper()
+    if state not in STATES and state not in UNDECIDED:
+        warn(f"--status is {state!r}, not one of {', '.join(STATES)}; taken from what its stages have recorded")
+    return STATES.get(state)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from components.image import IMAGE
 
 
 @dsl.container_component
-def finish(overrides: Dict[str, Any], status: dsl.PipelineTaskFinalStatus, dataset: str = "", algorithm: str = ""):
+def finish(overrides: Dict[str, Any], dataset: str, algorithm: str, status: dsl.PipelineTaskFinalStatus):
     """Close the pipeline's run in MLflow with the state that the pipeline ended in.
 
-    A pipeline of one dataset and one algorithm names them; else they are those of ``experiment`` in the parameters.
+    A pipeline of one dataset and one algorithm names them; empty, they are those of ``experiment`` in the parameters.
     """
     return dsl.ContainerSpec(
         image=IMAGE,

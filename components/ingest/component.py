@@ -14,12 +14,13 @@ def ingest(
     data_rev: str,
     data_remote: str,
     overrides: Dict[str, Any],
+    fingerprint: str,
     data: dsl.Output[dsl.Dataset],
-    fingerprint: str = "",
 ):
     """Turn the raw files of a dataset, read from a DVC repository, into validated episodes in the native format.
 
-    ``fingerprint`` tells Kubeflow's cache what is made, in a loop, where no ``cache_key`` can be set; so with the other components.
+    ``fingerprint`` tells Kubeflow's cache what is made, by being a parameter; so with the other components. None of them has a default:
+    Kubeflow 2.17.0 does not find the value of a parameter that a task leaves out (kubeflow/pipelines#14175).
     """
     return dsl.ContainerSpec(
         image=IMAGE,

@@ -17,6 +17,7 @@ def report(
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
+    fingerprint: str,
     tables: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],

@@ -15,8 +15,9 @@ def train(
     clones: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
+    fingerprint: str,
+    record: str,
     policies: dsl.Output[dsl.Model],
-    fingerprint: str = "",
 ):
     """Learn one policy a seed; ``policies`` holds them as <dataset>/<algorithm>/seed_<k>, the tree that the report reads."""
     # An f-string, not dsl.ConcatPlaceholder: Kubeflow's launcher replaces placeholders inside an argument but leaves Concat unresolved.
@@ -30,7 +31,7 @@ def train(
             "--behavior", clones.path,
             "--seeds", seeds,
             "--out", f"{policies.path}/{dataset}/{algorithm}",
-            "--record", fingerprint,
+            "--record", record,
             "--set", overrides,
             "--executor-input", "{{$}}",
         ],

@@ -100,7 +100,7 @@ class Delivery:
         with self._store() as runs:
             runs.reap(runs.experiment(experiment), is_gone)
 
-    def finish(self, experiment: dict[str, Any], pipeline: dict[str, Any], status: str, belonging: dict[str, str]) -> bool:
+    def finish(self, experiment: dict[str, Any], pipeline: dict[str, Any], status: str | None, belonging: dict[str, str]) -> bool:
         """See :meth:`Runs.finish`. Raises Unreachable."""
         with self._store() as runs:
             return runs.finish(runs.experiment(experiment), pipeline, status, belonging)

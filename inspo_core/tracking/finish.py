@@ -10,8 +10,9 @@ from inspo_core.tracking.store import Unreachable
 from inspo_core.tracking.tracker import warn
 
 
-def finish_pipeline(experiment: str, params: dict[str, Any], status: str, belonging: dict[str, str]) -> None:
-    """End the pipeline's run with ``status`` (FINISHED, FAILED or KILLED), after delivering what its machines have left in the store.
+def finish_pipeline(experiment: str, params: dict[str, Any], status: str | None, belonging: dict[str, str]) -> None:
+    """End the pipeline's run with ``status`` (FINISHED, FAILED or KILLED; None: as :meth:`Runs.finish` finds it), after delivering what its
+    machines have left in the store.
 
     Runs below it that are still RUNNING are those of machines that vanished, and end as KILLED. ``belonging``: tags (``dataset``,
     ``learner``) that tell them from those of another pipeline with the same parameters; while such ones run, so does the pipeline's run.

@@ -168,8 +168,10 @@ class Runs:
         if "RUNNING" not in statuses:
             self.client.set_terminated(run_id, next((bad for bad in ("FAILED", "KILLED") if bad in statuses), "FINISHED"))
 
-    def finish(self, experiment: str, pipeline: dict[str, Any], status: str, belonging: dict[str, str]) -> bool:
+    def finish(self, experiment: str, pipeline: dict[str, Any], status: str | None, belonging: dict[str, str]) -> bool:
         """End a pipeline's run with ``status``, and as KILLED the runs of its stages and seeds that are RUNNING; False without such a run.
+
+        Without a status it gets the one that its stages have together, or FAILED if none of them is a finished report.
 
         ``pipeline``: as :func:`pipeline_record` describes it. ``belonging``: tags; a run with another value of one is not ended, and keeps
         the pipeline's run as it is. An orchestrator's run, and those that it opened beside it for other steps, are left as they are.
@@ -189,9 +191,17 @@ class Runs:
                     self.client.set_terminated(left.info.run_id, "KILLED")
                 else:
                     others = True
-        if run and not others and run.info.status != status:
+        if run and status is None and not self._has_report(run.info.run_id, experiment):
+            status = "FAILED"
+        if run and not others and status is None:
+            self.settle(run.info.run_id, experiment)
+        elif run and not others and run.info.status != status:
             self.client.set_terminated(run.info.run_id, status)
         return True
+
+    def _has_report(self, run_id: str, experiment: str) -> bool:
+        children = self._children(run_id, experiment)
+        return any(child.data.tags.get("stage") == "report" and child.info.status == "FINISHED" for child in children)
 
     def _children(self, run_id: str, experiment: str) -> list["Run"]:
         return self._search(experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")

@@ -29,6 +29,7 @@ PARAMETERS = {
     "seeds": [0, 2],
     "overrides": {"train.iterations": 3, "train.alpha": 0.5, "evaluate.episodes": 7, "experiment.seeds": [0, 2]},
     "fingerprint": "0123",
+    "record": "0123",
     "data_repo": "https://git.example/data",
     "data_rev": "v1",
     "data_remote": "",
@@ -97,7 +98,8 @@ def test_no_secret_and_no_host_in_the_file(path):
     assert not re.search(r"://|@|\.(com|org|io|net|local)\b", text)
     for step, container in containers(read(path)[0]).items():
         environment = {variable["name"]: variable["value"] for variable in container["env"]}
-        assert environment.keys() <= {"INSPO_IMAGE", "INSPO_WORKERS", "INSPO_BATCHED_SEEDS", "INSPO_DELIVERY_PATIENCE"}, step
+        known = {"INSPO_IMAGE", "INSPO_WORKERS", "INSPO_REQUIRE_GPU", "INSPO_BATCHED_SEEDS", "INSPO_DELIVERY_PATIENCE"}
+        assert environment.keys() <= known, step
         assert environment["INSPO_IMAGE"] == container["image"] == "inspo:0.1.0"
 
 
@@ -108,12 +110,43 @@ def test_one_variable_names_the_image_of_every_step(tmp_path):
         assert "inspo:0.1.0" not in path.read_text()
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_parameter_of_a_command_is_handed_to_its_task(path):
+    """Kubeflow 2.17.0 looks for them among what the task is given, and knows no defaults there."""
+    graph = read(path)[0]
+    dags = [graph["root"]["dag"], *(component["dag"] for component in graph["components"].values() if "dag" in component)]
+    seen = set()
+    for name, task in ((name, task) for dag in dags for name, task in dag["tasks"].items()):
+        component = graph["components"][task["componentRef"]["name"]]
+        if "executorLabel" in component:
+            command = str(graph["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["args"])
+            asked = set(re.findall(r"\$\.inputs\.parameters\[\\*'(\w+)\\*'\]", command))
+            assert asked and asked <= task["inputs"]["parameters"].keys(), name
+            seen.add(name)
+    assert seen == STEPS[path.stem.partition("-")[0]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_runs_whatever_became_of_another_task_does_not_wait_for_a_loop(path):
+    """Kubeflow 2.17.0 makes it an exit hook of that task, and leaves out the hooks of loops."""
+    graph = read(path)[0]
+    waiting = {}
+    for dag in [graph["root"]["dag"], *(component["dag"] for component in graph["components"].values() if "dag" in component)]:
+        for name, task in dag["tasks"].items():
+            if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED":
+                waiting[name] = [dag["tasks"][other] for other in task["dependentTasks"]]
+    assert waiting.keys() == ({"benchmark-report", "finish"} if of_benchmark(path) else {"finish"})
+    assert all(len(others) == 1 and "parameterIterator" not in others[0] for others in waiting.values())
+
+
 def test_cache_keys_are_the_fingerprints_that_are_handed_in():
     keys = {stage: f"key-of-{stage}" for stage in STAGES}
     tasks = experiment(Placement(), keys).pipeline_spec.components["comp-exit-handler-1"].dag.tasks
     assert {name: (task.caching_options.enable_cache, task.caching_options.cache_key) for name, task in tasks.items()} == {
         stage: (True, key) for stage, key in keys.items()
     }
+    given = {name: task.inputs.parameters["fingerprint"].runtime_value.constant.string_value for name, task in tasks.items()}
+    assert given == keys  # for servers that know no cache keys
     assert not experiment(Placement(), keys).pipeline_spec.root.dag.tasks["finish"].caching_options.enable_cache
 
 
@@ -129,10 +162,11 @@ def test_in_a_loop_every_task_has_its_fingerprint_as_a_parameter():
     }
     assert sources["train"].parameter_expression_selector == 'parseJson(string_value)["train"]'
     assert sources["evaluate"].parameter_expression_selector == 'parseJson(string_value)["evaluate"]'
-    of_dataset = components["comp-for-loop-2"].dag.tasks["dataset"].inputs.parameters
+    of_dataset = next(component for name, component in components.items() if "dataset" in component.dag.tasks).dag.tasks["dataset"].inputs.parameters
     assert of_dataset["ingest_key"].parameter_expression_selector == 'parseJson(string_value)["ingest"]'
     assert of_dataset["behavior_key"].parameter_expression_selector == 'parseJson(string_value)["behavior"]'
     assert all(task.caching_options.enable_cache and not task.caching_options.cache_key for task in tasks.values())
+    assert all(tasks[name].inputs.parameters["record"] == sources[name] for name in ("behavior", "train", "evaluate"))
     report = components["comp-exit-handler-1"].dag.tasks["benchmark-report"]
     assert report.trigger_policy.strategy == report.trigger_policy.ALL_UPSTREAM_TASKS_COMPLETED
     assert not report.caching_options.enable_cache

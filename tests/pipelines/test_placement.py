@@ -22,6 +22,7 @@ defaults:
   config_maps: {MLFLOW_TRACKING_URI: {config_map: settings, key: mlflow}}
   secrets: {AWS_SECRET_ACCESS_KEY: {secret: s3, key: secret}, AWS_ACCESS_KEY_ID: {secret: s3, key: id}}
   volumes: {store: /store}
+  run_as_non_root: true
   image_pull_secrets: [registry]
   image_pull_policy: Always
   active_deadline_seconds: 600
@@ -80,7 +81,7 @@ def test_every_setting_reaches_the_step(tmp_path):
 
     assert task["retryPolicy"] == {"maxRetryCount": 2, "backoffDuration": "30s", "backoffFactor": 3.0, "backoffMaxDuration": "90000s"}
     environment = {variable["name"]: variable["value"] for variable in container["env"]}
-    assert environment == {"INSPO_IMAGE": "inspo@sha256:0123", "INSPO_WORKERS": "3", "INSPO_STORE": "/store", "SHARED": "2"}
+    assert environment == {"INSPO_IMAGE": "inspo@sha256:0123", "INSPO_WORKERS": "3", "INSPO_STORE": "/store", "SHARED": "2", "INSPO_REQUIRE_GPU": "1"}
     resources = container["resources"]
     assert (resources["resourceCpuRequest"], resources["resourceCpuLimit"]) == ("500m", "3500m")
     assert resources["resourceMemoryRequest"] == "1Gi" and "resourceMemoryLimit" not in resources
@@ -99,6 +100,7 @@ def test_every_setting_reaches_the_step(tmp_path):
         {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
         {"key": "spot", "operator": "Equal", "value": "true", "effect": "NoExecute", "tolerationSeconds": "60"},
     ]
+    assert kubernetes["securityContext"] == {"runAsNonRoot": True}
     assert [secret["secretName"] for secret in kubernetes["imagePullSecret"]] == ["registry"]
     assert (kubernetes["imagePullPolicy"], kubernetes["activeDeadlineSeconds"]) == ("Always", "1200")
     assert kubernetes["podMetadata"] == {"labels": {"team": "games", "stage": "train"}, "annotations": {"owner": "nobody"}}

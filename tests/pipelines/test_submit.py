@@ -212,6 +212,23 @@ def test_a_server_that_stays_away_is_not_waited_for_for_ever(submit, monkeypatch
     assert sum("/runs/" in target for _, target, *_ in server.requests) == 3
 
 
+def test_a_benchmark_that_may_be_too_large_for_kubeflow_is_said_to_be(submit):
+    headline = ["benchmark", *DATA, "--params", "experiments/headline.yaml", "--dry-run"]
+    code, _, err = submit(*headline)
+    assert code == 0 and err.startswith("warning: the run has 240 steps") and "--seeds-per-task" in err
+    assert submit(*headline, "--set", "experiment.datasets=[xor_b, xor_c, xor_d]")[2] == ""
+    refused(*submit(*headline, "--seeds-per-task", "1")[::2], "the benchmark's plan has", "fewer datasets")
+
+
+def test_a_token_that_expires_under_way_does_not_hide_that_the_run_goes_on(submit):
+    server = KubeflowServer()
+    server.states = [{"state": "RUNNING"}, 500, 429, 401]
+    with server.serve() as host:
+        code, _, err = submit(*EXPERIMENT, "--host", host, "--watch")
+    refused(code, err, "401", "the run r1 goes on")
+    assert sum("/runs/" in target for _, target, *_ in server.requests) == 4
+
+
 def refused(code: int, err: str, *words: str) -> None:
     """Exit status 2 and one sentence with all ``words``."""
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err

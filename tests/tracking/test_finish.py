@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from components.finish.__main__ import _status
 from inspo_core.errors import InspoError
 from inspo_core.tracking.finish import finish_pipeline
 from tests.tracking.helpers import Store, break_database, expected_loss, run_python, tracker, write_metrics
@@ -42,6 +43,37 @@ def test_the_pipelines_run_gets_the_state_and_nothing_stays_running(project, sto
     assert pipeline_of(store) == status
     assert store.statuses()["train inspo xor_b"] == store.statuses()["seed 0 inspo xor_b"] == "KILLED"
     assert store.statuses()["behavior inspo xor_b"] == "FINISHED"
+
+
+@pytest.mark.parametrize("reported, failed, expected", [(True, False, "FINISHED"), (True, True, "KILLED"), (False, False, "FAILED")])
+def test_without_a_state_the_runs_of_the_stages_say_how_it_ended(project, store, reported, failed, expected):
+    with tracker("behavior"):
+        pass
+    if failed:
+        vanish("xor_b")
+    if reported:
+        with tracker("report", dataset=None, algorithm=None, variant=None):
+            pass
+    finish_pipeline("games", PARAMS, None, {})
+    assert pipeline_of(store) == expected
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        ("SUCCEEDED", "FINISHED"),
+        ('{"state": "COMPLETE", "pipelineTaskName": "exit-handler-1"}', "FINISHED"),  # as Kubeflow 2.17 has it
+        ('{"state": "FAILED", "error": {"message": "no"}}', "FAILED"),
+        ('{"state": "CANCELED"}', "KILLED"),
+        ('{"state": "RUNNING"}', None),
+    ],
+)
+def test_kubeflows_states(said, expected, capsys):
+    assert _status(said) == expected and capsys.readouterr().err == ""
+
+
+def test_a_state_that_nobody_knows_is_said_and_decides_nothing(capsys):
+    assert _status("LOST") is None and "--status is 'LOST', not one of SUCCEEDED, COMPLETE" in capsys.readouterr().err
 
 
 def test_runs_of_another_dataset_go_on_and_so_does_their_pipeline(project, store):
