@@ -1,6 +1,6 @@
 """Where and how the steps of a pipeline run in the cluster: one YAML file, applied to the tasks of a graph that says nothing of it.
 
-Nothing here enters a fingerprint or a cache key: moving a step to another node, or giving it more memory, makes no result anew.
+Nothing here enters a fingerprint: moving a step to another node, or giving it more memory, makes no result anew.
 """
 
 import re
