@@ -1,11 +1,12 @@
 """The part of ``params.yaml`` that algorithms read: the section ``train``, typed, a class an algorithm, no defaults in code."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Field(gt=0)
 NonNegative = Field(ge=0)
+Widths = Annotated[list[Annotated[int, Positive]], Field(min_length=1)]
 Probability = Field(ge=0, le=1)
 
 
@@ -30,7 +31,7 @@ class LearnerConfig(Section):
 
     batches_seeds: ClassVar[bool] = False  # whether the algorithm leaves its gradient steps to ``Setup.fit``
 
-    hidden: list[int] = Field(min_length=1)
+    hidden: Widths
     memory: int = NonNegative
     learning_rate: float = Positive
     learning_rate_schedule: Literal["constant", "falling"]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, LoopConfig, NonNegative, Positive, Section, TrainConfig
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, LoopConfig, NonNegative, Positive, Section, TrainConfig, Widths
 from inspo_core.errors import InspoError
 
 
@@ -42,7 +42,7 @@ class IngestConfig(Section):
 
 
 class BehaviorConfig(Section):
-    hidden: list[int] = Field(min_length=1)
+    hidden: Widths
     memory: int = NonNegative
     learning_rate: float = Positive
     batch_size: int = Positive
@@ -52,9 +52,9 @@ class BehaviorConfig(Section):
 
     @field_validator("check_every")
     @classmethod
-    def _at_most_steps(cls, value: int, others: ValidationInfo) -> int:
-        if value > others.data.get("steps", value):
-            raise ValueError(f"expected at most behavior.steps, {others.data['steps']}")
+    def _divides_steps(cls, value: int, others: ValidationInfo) -> int:
+        if others.data.get("steps", value) % value:
+            raise ValueError(f"expected a divisor of behavior.steps, {others.data['steps']}")
         return value
 
 

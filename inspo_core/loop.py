@@ -79,8 +79,8 @@ def run_loop(
                     raise FloatingPointError(f"{bad[0]} became {metrics[bad[0]]}")
             except FloatingPointError as error:
                 raise InspoError(
-                    f"{work / METRICS}: {error} in iteration {iteration}; "
-                    "lower train.learning_rate, or raise train.alpha or train.alpha_final"
+                    f"{work / METRICS}: {error} in iteration {iteration}; lower the learning rate, or with InSPO raise train.alpha or "
+                    "train.alpha_final"
                 ) from error
             log.write((canonical_json({"step": iteration} | metrics) + "\n").encode())
             log.flush()
@@ -129,5 +129,8 @@ def _resume(trainable: Trainable, work: Path, fingerprint: str) -> tuple[int, in
         )
     if (size := (work / METRICS).stat().st_size) < position:
         raise InspoError(f"{work / METRICS} holds {size} bytes, {path} says {position}; remove {work} to start this run anew")
-    trainable.load_state_dict(checkpoint["state"])
+    try:
+        trainable.load_state_dict(checkpoint["state"])
+    except (RuntimeError, TypeError) as error:  # the state of a random generator is a device's own
+        raise InspoError(f"{path} was written on another kind of device; go on there, or remove it to start this run anew") from error
     return iteration, position

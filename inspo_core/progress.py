@@ -56,7 +56,7 @@ class Progress:
 
 
 def _shown(line: dict[str, float]) -> str:
-    names = {"policy_loss": "loss", "held_out_nll": "held-out nll", "evaluation/return_sampled": "return"}
+    names = {"policy_loss": "loss", "held_out/log_likelihood_joint": "held-out log-likelihood", "evaluation/return_sampled": "return"}
     return " ".join(f"{label} {line[name]:.3f}" for name, label in names.items() if name in line)
 
 

@@ -14,6 +14,7 @@ from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
 
 CHUNK = 2_000_000  # values resampled at once: 16 MB
+SAME = 1e-9  # returns that differ by less are the same episodes, summed in another order
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def improvement(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], confidence: 
         raise InspoError(f"an improvement needs runs of both sides on the same tasks; found {len(xs)} and {len(ys)} tasks")
     if not all(np.isfinite(values).all() for values in (*xs, *ys)):
         raise InspoError("an improvement needs finite values")
-    wins = [np.where(x[:, None] == y, 0.5, x[:, None] > y) for x, y in zip(xs, ys)]
+    wins = [np.where(np.abs(x[:, None] - y) <= SAME, 0.5, x[:, None] > y) for x, y in zip(xs, ys)]
     probability = float(np.mean([win.mean() for win in wins]))
     if min(min(win.shape) for win in wins) < 2:
         return Improvement(probability, None, None)

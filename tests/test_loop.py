@@ -124,7 +124,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_ends_the_run(tmp_path, value):
-    with pytest.raises(InspoError, match=r"metrics.jsonl: bad became (nan|inf) in iteration 2; lower train.learning_rate"):
+    with pytest.raises(InspoError, match=r"metrics.jsonl: bad became (nan|inf) in iteration 2; lower the learning rate"):
         run_loop(Walk(), 4, 1, tmp_path, NAME, lambda iteration: {"bad": value} if iteration == 2 else {})
     assert len(lines(tmp_path)) == 1
 
@@ -142,6 +142,13 @@ def refused(work: Path, message: str, fingerprint: str = NAME) -> None:
     with pytest.raises(InspoError, match=message):
         run_loop(walk, 8, 3, work, fingerprint)
     assert contents(work) == before and walk.iterations == 0
+
+
+def test_a_checkpoint_of_another_kind_of_device(stopped):
+    checkpoint = torch.load(stopped / CHECKPOINT, weights_only=True)
+    checkpoint["state"]["generator"] = torch.zeros(16, dtype=torch.uint8)  # the size of a GPU's
+    torch.save(checkpoint, stopped / CHECKPOINT)
+    refused(stopped, "checkpoint.pt was written on another kind of device; go on there, or remove it")
 
 
 def test_a_checkpoint_of_another_configuration(stopped):

@@ -87,6 +87,8 @@ def test_improvement_counts_pairs_and_ties_half():
     found = improvement([np.array([1.0, 2.0, 3.0])], [np.array([0.0, 2.0])], 0.95, 2000)
     assert found.probability == (1 + 0.5 + 1 + 0 + 1 + 1) / 6
     assert 0 <= found.low < found.probability < found.high <= 1
+    summed_otherwise = improvement([np.full(5, -1.2367103132467703)], [np.full(5, -1.23671031324677)], 0.95, 100)
+    assert (summed_otherwise.probability, summed_otherwise.low) == (0.5, 0.5)
     tasks = improvement([np.array([1.0, 1.0]), np.array([0.0, 0.0])], [np.array([0.0, 0.0]), np.array([0.0, 0.0])], 0.95, 100)
     assert (tasks.probability, tasks.low, tasks.high) == (0.75, 0.75, 0.75)  # sure on one task, equal on the other
 

@@ -32,7 +32,7 @@ from inspo_core.algorithm_configs import AlberDICEConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import is_supported, joint_log_likelihood, local_log_probs
 from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
-from inspo_core.algorithms.networks import masked_log_softmax
+from inspo_core.algorithms.networks import masked_log_softmax, whole
 from inspo_core.algorithms.transitions import Transitions
 
 # rho is kept above this, so that its logarithm is finite.
@@ -105,7 +105,7 @@ class AlberDICE(ValueLearner):
     def _teammates(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """rho, and KL(pi^-i(.|s) || mu(.|s, a^i)) for the data's a^i: each (B,)."""
         agent, (n, size) = self._agent, batch.actions.shape[:2]
-        log_pi = masked_log_softmax(self._policy(batch.observations), batch.available)  # (N, B, A)
+        log_pi = whole(masked_log_softmax(self._policy(batch.observations), batch.available))  # (N, B, A)
         taken = log_pi.gather(2, batch.actions).squeeze(2)
         log_ratios = taken.sum(0) - taken[agent] - self._log_mu_others[agent, batch.rows]
         ratios = log_ratios.exp().clamp(SMALLEST_RATIO, self._dice.ratio_clip)

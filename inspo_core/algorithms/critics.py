@@ -81,9 +81,7 @@ class Critics(ABC):
         return {"critic_loss": errors.mean().item(), "q_mean": q[-1].mean().item(), "ratio_clipped": clipped.item()}
 
     def _draw(self, ratios: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Pool positions for all batches (M, G B) and the weights (M, G B) of their errors; FloatingPointError if ratios are NaN."""
-        if ratios.isnan().any():
-            raise FloatingPointError("the policies became NaN")
+        """Pool positions for all batches (M, G B) and the weights (M, G B) of their errors."""
         probabilities = ratios if self.config.importance == "resample" else torch.ones_like(ratios)
         drawn = torch.multinomial(probabilities, steps * self.config.batch_size, replacement=True, generator=self._generator)
         if self.config.importance != "reweight":
@@ -173,7 +171,8 @@ class JointCritic(Critics):
         others[agent] = 0
         logits = torch.where(pool.joint_supported, joint_log_probs(others), IMPOSSIBLE)
         shape = (-1, *[n_actions] * n_agents)
-        logits, q = (x.view(shape).movedim(agent + 1, 1).flatten(2) for x in (logits, self.network.one(0, pool.states)))
+        tables = (x.view(shape).movedim(agent + 1, 1) for x in (logits, self.network.one(0, pool.states)))
+        logits, q = (x.reshape(len(x), n_actions, -1) for x in tables)
         return (logits.softmax(2) * q).sum(2)
 
 

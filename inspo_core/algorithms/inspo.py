@@ -24,7 +24,7 @@ from inspo_core.algorithms.critics import JointCritic, LocalCritics, Pool, Tempe
 from inspo_core.algorithms.fits import Fit, Forward
 from inspo_core.algorithms.learner import effective_sample_share, reward_scale_of, scheduled_rate
 from inspo_core.algorithms.mu import JointMu, ProductMu
-from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks, masked_log_softmax
+from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks, masked_log_softmax, whole
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.streams import Streams
@@ -155,11 +155,11 @@ class InSPO:
 
     @torch.no_grad()
     def _log_pi(self, pool: Pool) -> Tensor:
-        return masked_log_softmax(self._network(pool.observations), pool.available)
+        return whole(masked_log_softmax(self._network(pool.observations), pool.available))
 
     @torch.no_grad()
     def _log_pi_of(self, agent: int, pool: Pool) -> Tensor:
-        return masked_log_softmax(self._network.one(agent, pool.observations[agent]), pool.available[agent])
+        return whole(masked_log_softmax(self._network.one(agent, pool.observations[agent]), pool.available[agent]))
 
     def _gains(self, agent: int, pool: Pool, log_pi: Tensor, temperatures: Temperatures) -> Tensor:
         """G^agent(s, .) against the teammates ``log_pi``: (P, A)."""

@@ -131,6 +131,13 @@ def masked_log_softmax(logits: Tensor, available: Tensor | None) -> Tensor:
     return torch.where(available, logits, IMPOSSIBLE).log_softmax(-1)
 
 
+def whole(log_probs: Tensor) -> Tensor:
+    """``log_probs`` themselves. Raises FloatingPointError if the policies became NaN, of which nothing can be drawn."""
+    if log_probs.isnan().any():
+        raise FloatingPointError("the policies became NaN")
+    return log_probs
+
+
 class Standardizer:
     """Shifts and scales features to mean 0 and deviation 1; constant features, up to rounding, keep their scale."""
 

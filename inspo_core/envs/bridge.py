@@ -19,7 +19,6 @@ BLOCKED = [(0, 2), (0, 3), (2, 2), (2, 3)]
 STARTS = np.array([1 * COLUMNS + 2, 1 * COLUMNS + 3])
 GOALS = np.array([2 * COLUMNS + 5, 0 * COLUMNS + 0])
 MOVES = [(0, 0), (-1, 0), (1, 0), (0, 1), (0, -1)]  # stay, up, down, right, left
-STAY = 0
 JOINT_ACTIONS = np.stack(np.divmod(np.arange(len(MOVES) ** 2), len(MOVES)), axis=1)  # (25, 2)
 TIME_LIMIT = 50
 

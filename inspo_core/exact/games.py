@@ -112,12 +112,12 @@ def random_distributions(generator: np.random.Generator, shape: tuple[int, ...])
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def make_game(name: str) -> MarkovGame:
+def make_game(name: str, gamma: float = 0.99) -> MarkovGame:
     """The project's game ``name`` as arrays: Bridge, and every game of one step. InspoError for others and for too many joint actions."""
     env = make_env(name)
     spec = env.spec
     if name == "bridge":
-        return bridge_game()
+        return bridge_game(gamma)
     if spec.time_limit != 1:
         raise InspoError(f"there is no exact form of the game {name!r}; there is one of bridge and of every game of one step")
     joint = spec.n_actions**spec.n_agents

@@ -44,8 +44,11 @@ def exact_rows(experiment: Path, datasets: list[str], seeds: list[int]) -> list[
     header += ["Apart", "Circling"]
     lines, without = [header, ["---"] * len(header)], []
     for name in datasets:
-        config = read_json(experiment / "train" / name / PAIR[0] / f"seed_{seeds[0]}" / "run.json")["config"]
+        trained = sorted((experiment / "train" / name / PAIR[0]).glob("seed_*/run.json"))  # any seed: they have the same parameters
         try:
+            if not trained:
+                raise InspoError(f"{PAIR[0]} has no run")
+            config = read_json(trained[0])["config"]
             lines += compare_updates(read_dataset(experiment / "ingest" / name), config, seeds)
         except InspoError as error:
             without.append(f"No row for {name}: {error}.")
@@ -75,7 +78,7 @@ def compare_updates(dataset: EpisodeDataset, config: Mapping[str, Any], seeds: l
     for start, called in STARTS.items():
         for schedule in dict.fromkeys([settings.beta_schedule, "none"]):
             found = [
-                solve_seeds(dataset, replace(settings, beta_schedule=schedule, update=update), start, seeds)
+                solve_seeds(dataset, replace(settings, beta_schedule=schedule, update=update), start, seeds, config["gamma"])
                 for update in ("sequential", "simultaneous")
             ]
             greedy_ones, sampled = ([_estimate(getattr(one, mode)) for one in found] for mode in ("greedy", "sampled"))
@@ -97,9 +100,9 @@ def settings_of(config: Mapping[str, Any], largest_reward: float) -> Settings:
     )
 
 
-def solve_seeds(dataset: EpisodeDataset, settings: Settings, start: str, seeds: list[int]) -> Solved:
+def solve_seeds(dataset: EpisodeDataset, settings: Settings, start: str, seeds: list[int], gamma: float = 0.99) -> Solved:
     """Solve once a seed, each on its own bootstrap resample of the episodes."""
-    game, limit = make_game(dataset.env), make_env(dataset.env).spec.time_limit
+    game, limit = make_game(dataset.env, gamma), make_env(dataset.env).spec.time_limit
     returns, circling = [], 0
     for seed in seeds:
         drawn = numpy_stream(seed, "exact/episodes").integers(dataset.n_episodes, size=dataset.n_episodes)

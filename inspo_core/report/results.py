@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from inspo_core.config import Learner, Params, label, learner_of
+from inspo_core.config import Learner, Params, label, learner_of, source_of
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import read_metrics
 from inspo_core.files import read_json
@@ -197,7 +197,7 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
             values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
             cells.append(Cell(dataset, learner.algorithm, learner.variant, seeds, trained, values, curves, config))
         _agree(played, "games")
-        games[dataset] = next(iter(played), params.ingest.sources[dataset].env)
+        games[dataset] = next(iter(played), None) or source_of(dataset, params.ingest.sources).env
         for cell in cells[-len(experiment.algorithms) :]:
             for mode in ("greedy", "sampled"):
                 cell.values[f"score_{mode}"] = reference_of(games[dataset]).score(cell.values[f"return_{mode}"])

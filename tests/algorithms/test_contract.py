@@ -132,6 +132,14 @@ def test_any_number_of_agents_without_states_and_masks(name, agents):
     assert algorithm.policy().log_probs(torch.as_tensor(dataset.observations)).shape == (len(dataset.observations), agents, 3)
 
 
+def test_one_agent_and_a_joint_q():
+    dataset = ragged_data(20)
+    dataset = replace(dataset, observations=dataset.observations[:, :1], actions=dataset.actions[:, :1], available_actions=None)
+    data = Transitions.from_dataset(dataset, "cpu")
+    algorithm = learner("inspo", data, random_models(data), q="joint", **TINY)
+    assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
+
+
 def test_data_of_a_single_transition(name):
     data = Transitions.from_dataset(replace(ragged_data(1), states=None), "cpu")
     first = replace(data, actions=data.actions[:, :1], rewards=0 * data.rewards[:1], continues=data.continues[:1], rows=data.rows[:1])

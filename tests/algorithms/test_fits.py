@@ -153,7 +153,11 @@ def test_a_computation_that_fails_fails_for_all_that_share_it(data, monkeypatch)
     assert [str(error) for error in raised] == ["no room"] * len(SEEDS)
 
 
-def test_policies_that_became_nan_are_said_to_be(data, tmp_path):
-    algorithm = inspo(data, 0, learning_rate=1e38)
-    with pytest.raises(Exception, match=r"metrics.jsonl: .* in iteration \d; lower train.learning_rate"):
+@pytest.mark.parametrize(
+    "algorithm, changes",
+    [("inspo", {}), ("inspo", {"update": "simultaneous"}), ("inspo", {"q": "joint"}), ("inspo", {"refit_steps": 0}), ("alberdice", {})],
+)
+def test_policies_that_became_nan_are_said_to_be(data, tmp_path, algorithm, changes):
+    algorithm = learner(algorithm, data, random_models(data, 0), **{**SIZES, "learning_rate": 1e38, **changes})
+    with pytest.raises(Exception, match=r"metrics.jsonl: .* in iteration \d; lower the learning rate"):
         run_loop(algorithm, SWEEPS, 1, tmp_path, "name")

@@ -71,7 +71,7 @@ def test_expected_returns_are_the_means_of_played_episodes():
 def test_the_last_step_within_the_limit_is_paid_in_one_game_and_not_in_the_other():
     xor, on_bridge = matrix_game("xor", XOR), bridge_game()
     assert expected_return(xor, np.array([[[1.0, 0.0], [0.0, 1.0]]]), 1) == 1
-    still = np.tile(np.eye(5)[bridge.STAY], (on_bridge.n_states, 2, 1))
+    still = np.tile(np.eye(5)[0], (on_bridge.n_states, 2, 1))
     assert expected_return(on_bridge, still, 20) == pytest.approx(19 * on_bridge.rewards[0, 0])
 
 
