@@ -36,17 +36,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     with _aside(path) as aside:
         aside.mkdir()
         yield aside
-        retired = path.with_name(f".{path.name}.old-{os.getpid()}")
+        retired = _beside(path, "old")
         if path.exists():
             os.replace(path, retired)
         os.replace(aside, path)
         shutil.rmtree(retired, ignore_errors=True)
 
 
+def _beside(path: Path, kind: str) -> Path:
+    # Process ids tell the writers of one machine apart, but not containers that share a volume.
+    return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    # Process ids tell the writers of one machine apart, but not containers that share a volume.
-    aside = path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+    aside = _beside(path, "new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

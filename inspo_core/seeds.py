@@ -42,15 +42,16 @@ class SeedJob:
     work: Path  # scratch: checkpoint and growing metrics, kept while the run is unfinished
     arguments: dict[str, Any]
     config: dict[str, Any]  # what is shown as the run's parameters
+    labels: dict[str, str | None]  # dataset, algorithm and variant, as run.json names them
     model: str | None = None  # fingerprint of the training whose policy the run uses
 
     def is_done(self) -> bool:
-        """Whether ``out`` holds this very run's result."""
+        """Whether ``out`` holds this very run's result, under its own labels."""
         try:
             record = read_json(self.out / "run.json")
         except InspoError:  # not there, or damaged: it is to be written anew
             return False
-        return isinstance(record, dict) and record.get("fingerprint") == self.fingerprint
+        return isinstance(record, dict) and record == record | self.labels | {"fingerprint": self.fingerprint}
 
 
 class SeedsFailed(InspoError):
@@ -123,28 +124,31 @@ def run_seeds(
     stop_on(signal.SIGTERM, signal.SIGINT)
     waiting = [jobs[first : first + batched] for first in range(0, len(jobs), batched)]
     running, reasons = [], {}
-    with Progress(title, [job.seed for job in jobs], iterations) as progress:
-        while running or (waiting and not stop_requested()):
-            while waiting and len(running) < workers and not stop_requested():
-                together = waiting.pop(0)
-                for job in together:
-                    if store:
-                        store.fetch_checkpoint(job.fingerprint, job.work)
-                    tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
-                running.append(_start(context, function, together))
-            time.sleep(POLL_SECONDS)
-            for process in list(running):
-                if stop_requested() and process.process.is_alive():
-                    os.kill(process.process.pid, signal.SIGTERM)
-                ended = not process.process.is_alive()
-                for job in process.jobs:
-                    progress.update(job.seed, job.work / "metrics.jsonl")
-                    if store:
-                        store.keep_checkpoint(job.fingerprint, job.work)
-                if ended:
-                    running.remove(process)
-                    reasons |= _finish(process, tracker, store)
-            tracker.poll()
+    try:
+        with Progress(title, [job.seed for job in jobs], iterations) as progress:
+            while running or (waiting and not stop_requested()):
+                while waiting and len(running) < workers and not stop_requested():
+                    together = waiting.pop(0)
+                    for job in together:
+                        if store:
+                            store.fetch_checkpoint(job.fingerprint, job.work)
+                        tracker.seed_started(job.seed, job.fingerprint, job.config, job.work / "metrics.jsonl", model=job.model)
+                    running.append(_start(context, function, together))
+                time.sleep(POLL_SECONDS)
+                for process in list(running):
+                    if stop_requested():
+                        process.process.terminate()
+                    ended = not process.process.is_alive()
+                    for job in process.jobs:
+                        progress.update(job.seed, job.work / "metrics.jsonl")
+                        if store:
+                            store.keep_checkpoint(job.fingerprint, job.work)
+                    if ended:
+                        running.remove(process)
+                        reasons |= _finish(process, tracker, store)
+                tracker.poll()
+    finally:
+        _stop(running)
     if stop_requested():
         print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
@@ -160,6 +164,14 @@ def _start(context: multiprocessing.context.BaseContext, function: str, jobs: li
     process.start()
     send.close()
     return _Running(jobs, process, receive)
+
+
+def _stop(running: list[_Running]) -> None:
+    """End what an exception has left running; this process would wait for it when it exits."""
+    while alive := [one.process for one in running if one.process.is_alive()]:
+        for process in alive:
+            process.terminate()  # again and again: a process that has just begun ignores it
+        alive[0].join(POLL_SECONDS)
 
 
 def _finish(process: _Running, tracker: StageTracker, store: SharedStore | None) -> dict[int, str]:

@@ -19,7 +19,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from inspo_core.errors import InspoError
-from inspo_core.files import atomic_directory, atomic_file, canonical_json
+from inspo_core.files import atomic_directory, atomic_file, canonical_json, read_json, write_json
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
 
 
 class SharedStore:
-    """The store at ``uri``; every method raises InspoError when it cannot be used, :meth:`keep_checkpoint` apart."""
+    """The store at ``uri``; every method raises InspoError when it cannot be used, those of checkpoints apart."""
 
     def __init__(self, uri: str):
         self._uri = uri
@@ -49,8 +49,15 @@ class SharedStore:
         store._write("writable", b"")
         return store
 
-    def fetch(self, stage: str, fingerprint: str, out: Path) -> bool:
-        """Put the finished run at ``out``; False if there is none."""
+    def holds(self, stage: str, fingerprint: str) -> bool:
+        """Whether the finished run is there."""
+        return LAST in self._names(f"{stage}/{fingerprint}")
+
+    def fetch(self, stage: str, fingerprint: str, out: Path, labels: dict[str, str | None]) -> bool:
+        """Put the finished run at ``out``; False if there is none.
+
+        Its ``run.json`` gets ``labels``: the names of a dataset or a variant are in no fingerprint, and another may have shared the run.
+        """
         names = self._names(f"{stage}/{fingerprint}")
         if LAST not in names:
             return False
@@ -58,6 +65,7 @@ class SharedStore:
             for name in names:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_bytes(self._read(f"{stage}/{fingerprint}/{name}"))
+            write_json(place / LAST, read_json(place / LAST) | labels)
         return True
 
     def keep(self, stage: str, fingerprint: str, folder: Path) -> None:
@@ -65,18 +73,25 @@ class SharedStore:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         for name in sorted(names, key=lambda name: name == LAST):
             self._write(f"{stage}/{fingerprint}/{name}", (folder / name).read_bytes())
-        for name in self._names(f"checkpoints/{fingerprint}"):
+        for name in self._found(f"checkpoints/{fingerprint}"):
             self._use(lambda: self._fs.rm_file(f"{self._root}/checkpoints/{fingerprint}/{name}"))
 
     def fetch_checkpoint(self, fingerprint: str, work: Path) -> None:
-        """Put the checkpoint of an unfinished run into ``work``, if there is one and ``work`` has none of its own."""
-        if (work / CHECKPOINT).exists() or CHECKPOINT not in self._names(f"checkpoints/{fingerprint}"):
+        """Put the checkpoint of an unfinished run into ``work``, if there is one and ``work`` has none of its own.
+
+        Where that fails the run starts anew, with a warning.
+        """
+        if (work / CHECKPOINT).exists():
             return
-        work.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, CHECKPOINT):
-            with atomic_file(work / name) as aside:
-                aside.write_bytes(self._read(f"checkpoints/{fingerprint}/{name}"))
-        self._kept[fingerprint] = (work / CHECKPOINT).stat().st_mtime_ns
+        try:
+            if CHECKPOINT not in self._names(f"checkpoints/{fingerprint}"):
+                return
+            for name in (METRICS, CHECKPOINT):
+                with atomic_file(work / name) as aside:
+                    aside.write_bytes(self._read(f"checkpoints/{fingerprint}/{name}"))
+            self._kept[fingerprint] = (work / CHECKPOINT).stat().st_mtime_ns
+        except InspoError as error:
+            print(f"warning: the run in {work} starts anew, without a shared checkpoint; {error}", file=sys.stderr, flush=True)
 
     def keep_checkpoint(self, fingerprint: str, work: Path) -> None:
         """Share the checkpoint in ``work``, if there is a new one. Where that fails the run goes on, with one warning."""
@@ -106,7 +121,10 @@ class SharedStore:
         self._write(f"tasks/{key}.json", canonical_json(value).encode())
 
     def _names(self, folder: str) -> list[str]:
-        """The files below ``folder``, as paths relative to it."""
+        """The whole files below ``folder``, as paths relative to it."""
+        return [name for name in self._found(folder) if ".new-" not in name]  # what a killed process was writing
+
+    def _found(self, folder: str) -> list[str]:
         place = f"{self._root}/{folder}"
 
         def find() -> list[str]:

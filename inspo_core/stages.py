@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inspo_core.config import Learner, Params, label, learner_of, source_of
+from inspo_core.config import Learner, Params, ReportConfig, label, learner_of, source_of
 from inspo_core.datasets.format import content_hash
 from inspo_core.errors import InspoError
 from inspo_core.evaluation import evaluation_fingerprint, summarise
 from inspo_core.files import check_writable, read_json, remove
 from inspo_core.fingerprint import fingerprint, tree_hash
-from inspo_core.seeds import SeedJob, batched_seeds, prune, run_seeds
+from inspo_core.seeds import SeedJob, SeedsFailed, batched_seeds, prune, run_seeds
 from inspo_core.shared_store import SharedStore
 from inspo_core.tracking import StageTracker
 
@@ -56,22 +56,14 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
     for seed in seeds:
         policy, folder = train / f"seed_{seed}", out / f"seed_{seed}"
         identity = evaluation_fingerprint(env, policy, params.evaluate)
-        arguments = {
-            "env_name": env,
-            "policy_dir": policy,
-            "dataset": dataset,
-            "algorithm": learner.algorithm,
-            "variant": learner.variant,
-            "seed": seed,
-            "config": params.evaluate,
-            "out": folder,
-        }
+        labels = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant}
+        arguments = {"env_name": env, "policy_dir": policy, **labels, "seed": seed, "config": params.evaluate, "out": folder}
         trained = read_json(policy / "run.json")
         shown = {"train": trained["config"], "evaluate": params.evaluate.model_dump()}
-        jobs.append(SeedJob("evaluate", seed, identity, folder, work_folder(identity), arguments, shown, model=trained["fingerprint"]))
+        work = work_folder(identity)
+        jobs.append(SeedJob("evaluate", seed, identity, folder, work, arguments, shown, labels, model=trained["fingerprint"]))
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
     _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1, note)
-    summarise(out, seeds, params.report)
 
 
 def seeds_in(folder: Path, seeds: list[int]) -> list[int]:
@@ -102,7 +94,8 @@ def _looping_job(record: dict[str, Any], out: Path, arguments: dict[str, Any]) -
     seed, name = record["seed"], record["fingerprint"]
     folder, work = out / f"seed_{seed}", work_folder(name)
     own = {"record": record, "seed": seed, "fingerprint": name, "work": work, "out": folder}
-    return SeedJob(record["stage"], seed, name, folder, work, arguments | own, {record["stage"]: record["config"]})
+    labels = {field: record[field] for field in ("dataset", "algorithm", "variant")}
+    return SeedJob(record["stage"], seed, name, folder, work, arguments | own, {record["stage"]: record["config"]}, labels)
 
 
 def _run(
@@ -117,19 +110,22 @@ def _run(
     lines: int,
     note: Note | None,
 ) -> None:
-    """Run the jobs that are not done, as one stage in MLflow.
+    """Run the jobs that are not done, as one stage in MLflow; evaluations are summarised, those that finished if some fail.
 
     ``data``: digest and source of the dataset; ``lines``: length of a seed's metrics file.
     """
     algorithm, variant = (learner.algorithm, learner.variant) if learner else (None, None)
     title = " ".join(part for part in (stage, dataset, learner and label(algorithm, variant)) if part)
     store = SharedStore.from_environment()
-    done = [job for job in jobs if job.is_done() or store and store.fetch(stage, job.fingerprint, job.out)]
-    waiting = [job for job in jobs if job not in done]
+    here = [job for job in jobs if job.is_done()]
+    done = [job for job in jobs if job in here or store and store.fetch(stage, job.fingerprint, job.out, job.labels)]
+    waiting, failed = [job for job in jobs if job not in done], None
     if done:
         print(f"{title}: {len(done)} of {len(jobs)} seeds are done already")
     for job in done:
         remove(job.work)  # a process that was orphaned leaves it
+        if store and job in here and not store.holds(stage, job.fingerprint):  # made without a store, or when it could not be written
+            store.keep(stage, job.fingerprint, job.out)
     if waiting:
         check_writable(waiting[0].out)
         if note:
@@ -148,10 +144,25 @@ def _run(
             data,
             pipeline=params.model_dump(mode="json"),
         )
-        with tracker:
-            batched = batched_seeds() if stage == "train" and learner.config.batches_seeds else 1
-            run_seeds(function, waiting, tracker, title, lines, store, batched)
+        try:
+            with tracker:
+                batched = batched_seeds() if stage == "train" and learner.config.batches_seeds else 1
+                run_seeds(function, waiting, tracker, title, lines, store, batched)
+        except SeedsFailed as error:
+            failed = error
     prune(out, jobs)
+    if stage == "evaluate":
+        _summarise(out, jobs, params.report)
+    if failed:
+        raise failed
+
+
+def _summarise(out: Path, jobs: list[SeedJob], config: ReportConfig) -> None:
+    """Write ``summary.json`` of the finished seeds; there is none if no seed has finished."""
+    if finished := [job.seed for job in jobs if job.is_done()]:
+        summarise(out, finished, config)
+    else:
+        remove(out / "summary.json")
 
 
 def _common(jobs: list[SeedJob]) -> dict[str, Any]:

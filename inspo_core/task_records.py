@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inspo_core.algorithm_configs import ALGORITHM_CONFIGS
+from inspo_core.config import DEFAULT
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json
 from inspo_core.seeds import SeedsFailed
@@ -47,13 +49,15 @@ def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, tr
     missing = {}
     for of_dataset in plan:
         for run in of_dataset["runs"]:
+            variant = DEFAULT if run["algorithm"] in ALGORITHM_CONFIGS else run["algorithm"]
+            labels = {"dataset": of_dataset["dataset"], "variant": variant}
             records = [store.read_record(key) or {} for key in (of_dataset["behavior"], run["train"], run["evaluate"])]
             for seed in run["seeds"]:
                 place = Path(of_dataset["dataset"], run["algorithm"], f"seed_{seed}")
                 evaluated = records[-1].get("seeds", {}).get(str(seed))
-                if evaluated and store.fetch("evaluate", evaluated, evaluations / place):
+                if evaluated and store.fetch("evaluate", evaluated, evaluations / place, labels):
                     trained = read_json(evaluations / place / "run.json")["train_fingerprint"]
-                    if store.fetch("train", trained, trainings / place):
+                    if store.fetch("train", trained, trainings / place, labels):
                         continue
                 reasons = [record["failures"][str(seed)] for record in records if str(seed) in record.get("failures", {})]
                 reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"

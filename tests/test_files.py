@@ -32,6 +32,22 @@ def test_a_directory_replaces_an_earlier_one_as_a_whole(tmp_path):
     assert contents(tmp_path) == {"folder/two": b"two three", "folder/three": b"two three"}
 
 
+def test_a_directory_that_a_killed_process_has_put_aside_is_not_in_the_way(tmp_path):
+    write_json(tmp_path / f".it.old-{os.getpid()}/value.json", 0)  # of another container, where that number was taken too
+    for value in (1, 2):
+        with atomic_directory(tmp_path / "it") as aside:
+            write_json(aside / "value.json", value)
+    assert read_json(tmp_path / "it/value.json") == 2
+
+
+def test_what_a_killed_process_has_put_aside_is_not_in_the_way(tmp_path):
+    write_json(tmp_path / "it/value.json", 1)
+    write_json(tmp_path / f".it.old-{os.getpid()}/value.json", 0)  # left in another container, whose process had this one's number
+    with atomic_directory(tmp_path / "it") as aside:
+        write_json(aside / "value.json", 2)
+    assert read_json(tmp_path / "it/value.json") == 2
+
+
 @pytest.mark.parametrize(
     "manager, write", [(atomic_file, Path.write_text), (atomic_directory, lambda path, text: (path / "file").write_text(text))]
 )

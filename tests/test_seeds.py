@@ -1,8 +1,10 @@
 """Seeds side by side: each is what it is alone, finished ones are kept, a failed one stops no other."""
 
+import multiprocessing
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from inspo_core.errors import InspoError
 from inspo_core.files import atomic_directory, write_json
 from inspo_core.loop import Stopped
 from inspo_core.seeds import SeedJob, batched_seeds, default_workers, prune, run_seeds
+from inspo_core.stopping import stop_requested
 from inspo_core.tracking import StageTracker
 from tests.lab import contents, identities, leftovers
 
@@ -99,13 +102,10 @@ def project(lab, monkeypatch):
 
 def test_every_end_that_a_seed_can_come_to(project, lab, capfd):
     manners = {0: "well", 1: "killed", 2: "stopped", 3: "full", 4: "bad", 5: "bad", 6: "bug"}
-    jobs = [
-        SeedJob(
-            "train",
-            seed, f"seed_{seed}", Path(f"out/seed_{seed}"), Path(f"work/{seed}"), {"manner": manner, "out": Path(f"out/seed_{seed}")}, {}
-        )
-        for seed, manner in manners.items()
-    ]
+    jobs = []
+    for seed, manner in manners.items():
+        out = Path(f"out/seed_{seed}")
+        jobs.append(SeedJob("train", seed, out.name, out, Path(f"work/{seed}"), {"manner": manner, "out": out}, {}, {}))
     with pytest.raises(InspoError) as raised, StageTracker("train", "games", "xor", "inspo", "default", {}, {}, "x") as tracker:
         run_seeds("tests.test_seeds:behave", jobs, tracker, "a stage", iterations=1)
     sentence = str(raised.value)
@@ -123,11 +123,41 @@ def test_every_end_that_a_seed_can_come_to(project, lab, capfd):
     assert lab.statuses() == {"FINISHED", "KILLED", "FAILED"}
 
 
-def test_a_damaged_record_means_that_the_seed_is_not_done(tmp_path):
-    job = SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path / "work", {}, {})
+def wait_for_the_end(out: Path) -> None:
+    out.mkdir()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if stop_requested():
+            (out / "stopped").touch()
+            raise Stopped
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("trouble", [InspoError, KeyboardInterrupt])
+def test_an_error_of_the_parent_leaves_no_seed_running(project, lab, trouble):
+    class Tracker(StageTracker):
+        def poll(self) -> None:
+            if Path("0").exists() and Path("1").exists():
+                raise trouble
+
+    jobs = [SeedJob("train", seed, f"{seed}", Path("out"), Path("work"), {"out": Path(f"{seed}")}, {}, {}) for seed in (0, 1)]
+    with pytest.raises(trouble), Tracker("train", "games", "xor", "inspo", "default", {}, {}, "x") as tracker:
+        run_seeds("tests.test_seeds:wait_for_the_end", jobs, tracker, "a stage", iterations=1)
+    assert not multiprocessing.active_children() and Path("0/stopped").exists() and Path("1/stopped").exists()
+    assert lab.statuses() <= {"FAILED", "KILLED"}
+
+
+def test_a_damaged_record_or_another_name_s_means_that_the_seed_is_not_done(tmp_path):
+    job = SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path / "work", {}, {}, {"variant": "mine"})
     assert not job.is_done()
     job.out.mkdir()
-    for content, done in [('{"fingerprint": "name"}', True), ('{"fingerprint": "other"}', False), ('{"finger', False), ("[]", False)]:
+    for content, done in [
+        ('{"fingerprint": "name", "variant": "mine", "seed": 0}', True),
+        ('{"fingerprint": "other", "variant": "mine"}', False),
+        ('{"fingerprint": "name", "variant": "other"}', False),
+        ('{"finger', False),
+        ("[]", False),
+    ]:
         (job.out / "run.json").write_text(content)
         assert job.is_done() == done
 
@@ -136,7 +166,7 @@ def test_prune_keeps_the_seeds_asked_for_and_what_is_no_seed(tmp_path):
     for name in ("seed_0", "seed_1", ".seed_0.new-12", ".seed_0.old-12"):
         (tmp_path / name).mkdir()
     (tmp_path / "summary.json").touch()
-    prune(tmp_path, [SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path, {}, {})])
+    prune(tmp_path, [SeedJob("train", 0, "name", tmp_path / "seed_0", tmp_path, {}, {}, {})])
     assert {path.name for path in tmp_path.iterdir()} == {"seed_0", "summary.json"}
 
 

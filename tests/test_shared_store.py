@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from inspo_core.errors import InspoError
+from inspo_core.files import write_json
 from inspo_core.shared_store import SharedStore
 from tests.lab import Done, Lab, contents, wait_until
 
@@ -35,6 +36,37 @@ def test_a_finished_seed_is_not_run_again_elsewhere(machines, store, tmp_path):
     assert "done already" not in changed.stdout  # another run, with another fingerprint
 
 
+def test_a_variant_takes_over_an_equal_run_under_its_own_name(lab, store):
+    same = ["--set", "variants.same={algorithm: bc}"]
+    for name, place, environment in (("bc", "bc", store), ("same", "same", store), ("same", "alone", {})):
+        trained = lab.train("xor_b", name, "0", *same, out=f"{place}/train", **environment).succeeded()
+        run = ["--dataset", "xor_b", "--algorithm", name, "--seeds", "0", "--train", f"{place}/train", "--out", f"{place}/evaluate"]
+        evaluated = lab.run("components.evaluate", *run, *same, **environment).succeeded()
+        for done in (trained, evaluated):
+            assert ("done already" in done.stdout) == (place == "same")
+    assert contents(lab.place / "same") == contents(lab.place / "alone")
+
+
+def test_a_dataset_takes_over_what_was_made_of_equal_data_under_its_own_name(lab, store):
+    for name, place, environment in (("xor_b", "one", store), ("copy", "other", store), ("copy", "alone", {})):
+        run = ["--dataset", name, "--data", lab.data("xor_b"), "--seeds", "0", "--out", place]
+        done = lab.run("components.behavior", *run, **environment).succeeded()
+        assert ("done already" in done.stdout) == (place == "other")
+    assert contents(lab.place / "other") == contents(lab.place / "alone")
+
+
+def test_what_could_not_be_shared_is_shared_by_the_next_command(lab, store, tmp_path):
+    in_the_way = tmp_path / "store/train"
+    in_the_way.parent.mkdir()
+    in_the_way.touch()
+    failed = lab.train("xor_b", "bc", "0", **store)
+    assert failed.code == 2 and f"1 of 1 seeds failed; seed 0: cannot write {in_the_way}" in failed.stderr
+    in_the_way.unlink()
+    assert "1 of 1 seeds are done already" in lab.train("xor_b", "bc", "0", **store).succeeded().stdout
+    (kept,) = in_the_way.iterdir()
+    assert contents(kept) == contents(lab.place / "train/seed_0")
+
+
 def test_a_killed_machine_s_run_goes_on_elsewhere(machines, store, tmp_path):
     here, there = machines
     here.behavior("xor_b")
@@ -57,14 +89,26 @@ def test_a_killed_machine_s_run_goes_on_elsewhere(machines, store, tmp_path):
 
 def test_a_run_whose_last_file_is_missing_is_not_finished(tmp_path):
     store, run = SharedStore(str(tmp_path / "store")), tmp_path / "run"
-    (run / "inner").mkdir(parents=True)
     for name in ("run.json", "inner/policy", "zebra"):
-        (run / name).write_text(name)
+        write_json(run / name, {})
     store.keep("train", "f", run)
     (tmp_path / "store/train/f/run.json").unlink()
-    assert not store.fetch("train", "f", tmp_path / "out") and not (tmp_path / "out").exists()
+    assert not store.fetch("train", "f", tmp_path / "out", {}) and not (tmp_path / "out").exists()
     store.keep("train", "f", run)
-    assert store.fetch("train", "f", tmp_path / "out") and contents(tmp_path / "out") == contents(run)
+    assert store.fetch("train", "f", tmp_path / "out", {}) and contents(tmp_path / "out") == contents(run)
+
+
+def test_what_a_killed_machine_was_writing_is_not_fetched(tmp_path):
+    store, run = SharedStore(str(tmp_path / "store")), tmp_path / "run"
+    write_json(run / "run.json", {})
+    store.keep("train", "f", run)
+    (tmp_path / "store/train/f/.policy.new-12-ab").write_text("ha")
+    assert store.fetch("train", "f", tmp_path / "out", {}) and contents(tmp_path / "out") == contents(run)
+
+    (tmp_path / "store/checkpoints/f").mkdir(parents=True)
+    (tmp_path / "store/checkpoints/f/.checkpoint.pt.new-12-ab").write_text("ha")
+    store.keep("train", "f", run)
+    assert not list((tmp_path / "store/checkpoints/f").iterdir())
 
 
 @pytest.mark.parametrize("place", ["/dev/null/store", "gopher://store"])
@@ -85,5 +129,9 @@ def test_a_checkpoint_that_cannot_be_shared_stops_nothing(tmp_path, capsys):
         store.keep_checkpoint("f", work)
         os.utime(work / "checkpoint.pt", ns=(0, len(content)))
     assert capsys.readouterr().err.count("warning: checkpoints are kept on this machine only") == 1
+    write_json(tmp_path / "store/other/checkpoints/f/checkpoint.pt", "without its metrics")
+    SharedStore(str(tmp_path / "store/other")).fetch_checkpoint("f", tmp_path / "fresh")
+    assert not (tmp_path / "fresh/checkpoint.pt").exists()
+    assert f"warning: the run in {tmp_path}/fresh starts anew, without a shared checkpoint; the store " in capsys.readouterr().err
     with pytest.raises(InspoError, match="cannot write"):
         store.keep("checkpoints", "f", work)

@@ -2,6 +2,7 @@
 
 import json
 
+from inspo_core.files import write_json
 from inspo_core.shared_store import SharedStore
 from inspo_core.task_records import gather
 from tests.lab import contents
@@ -38,6 +39,45 @@ def test_seeds_that_failed_are_told_with_their_reasons(lab, tmp_path):
     assert contents(tmp_path / "evaluations/xor_b/inspo/seed_0") == contents(lab.place / "evaluate/seed_0")
     assert contents(tmp_path / "trainings/xor_b/inspo/seed_0") == contents(lab.place / "train/seed_0")
     assert sorted(path.name for path in (tmp_path / "evaluations/xor_b/inspo").iterdir()) == ["seed_0"]
+
+
+def test_a_run_that_two_names_share_is_gathered_under_each(tmp_path):
+    store, variant = SharedStore(str(tmp_path / "store")), {"algorithm": "same", "seeds": [0], "train": "st", "evaluate": "se"}
+    made = {"dataset": "copy", "algorithm": "inspo", "variant": "default", "seed": 0}
+    for stage, more in (("train", {}), ("evaluate", {"train_fingerprint": "train"})):
+        write_json(tmp_path / stage / "run.json", made | more | {"fingerprint": stage})
+        store.keep(stage, stage, tmp_path / stage)
+    for key in ("e", "se"):
+        store.write_record(key, {"seeds": {"0": "evaluate"}, "failures": {}})
+
+    plan = [PLAN[0] | {"runs": [PLAN[0]["runs"][0] | {"seeds": [0]}, variant]}]
+    assert gather(plan, store, tmp_path / "evaluations", tmp_path / "trainings") == {}
+    for place in ("evaluations", "trainings"):
+        for name, its_variant in (("inspo", "default"), ("same", "same")):
+            record = json.loads((tmp_path / place / "xor_b" / name / "seed_0/run.json").read_text())
+            assert record == record | made | {"dataset": "xor_b", "variant": its_variant}
+
+
+def test_a_summary_is_of_the_seeds_that_finished(lab, tmp_path):
+    recorded = {"INSPO_STORE": str(tmp_path / "store")}
+    lab.train("xor_b", "bc", "0,1").succeeded()
+    run = ["--dataset", "xor_b", "--algorithm", "bc", "--seeds", "0,1", "--train", "train", "--out", "evaluate"]
+    lab.run("components.evaluate", *run).succeeded()
+    summary = lab.place / "evaluate/summary.json"
+    assert json.loads(summary.read_text())["return_greedy"]["seeds"] == 2
+
+    (lab.place / "train/seed_1/policy.safetensors").write_bytes(b"damaged")
+    (lab.place / "evaluate/.seed_1.new-12").mkdir()  # as if it had been killed while it wrote its result
+    described = {"outputs": {"outputFile": str(tmp_path / "output.json"), "artifacts": {}}}
+    more = ["--record", "e", "--set", "evaluate.episodes=3", "--executor-input", json.dumps({"inputs": {}} | described)]
+    done = lab.run("components.evaluate", *run, *more, **recorded).succeeded()
+    assert "warning: evaluate xor_b bc: 1 of 2 seeds failed; seed 1: " in done.stderr and (tmp_path / "output.json").exists()
+    assert json.loads(summary.read_text())["return_greedy"]["seeds"] == 1
+    assert not (lab.place / "evaluate/.seed_1.new-12").exists()
+
+    (lab.place / "train/seed_0/policy.safetensors").write_bytes(b"damaged")
+    none = lab.run("components.evaluate", *run, *more, **recorded)
+    assert none.code == 2 and "none of the seeds [0, 1] has a result: " in none.stderr and not summary.exists()
 
 
 def test_a_task_of_which_every_seed_failed_has_failed(lab, tmp_path):

@@ -38,7 +38,7 @@ def run(lab: Lab, *arguments: object, **environment: str):
 def test_an_experiment_runs_once_as_its_stages_do(lab, experiment):
     done = run(lab).succeeded()
     assert "Tables and figures: runs/small/report" in done.stdout
-    assert (experiment / "report/table.md").read_text().count("| bridge_optimal |") == 6
+    assert (experiment / "report/table.md").read_text().count("| bridge_optimal |") == 8
     assert {path.name for path in (experiment / "train/xor_b").iterdir()} == {"bc", "quick"}
     assert json.loads((experiment / "train/xor_b/quick/seed_1/run.json").read_text())["variant"] == "quick"
     stage = ["--params", "small.yaml", "--dataset", "xor_b", "--algorithm", "quick", "--data", experiment / "ingest/xor_b"]
