@@ -18,13 +18,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     delivery, outbox = Delivery(warn), project_root() / "outbox"
     try:
-        running = delivery.send_outbox(outbox)
-        deliver_left(delivery)
+        running, left = delivery.send_outbox(outbox)
+        left += deliver_left(delivery)
     except Unreachable as error:
         print(f"error: MLflow at {delivery.place} takes no records ({error}); they stay in {outbox}", file=sys.stderr)
         return 1
     except InspoError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    if left:
+        print(f"error: not delivered: {', '.join(left)}", file=sys.stderr)
         return 1
     print(f"outbox delivered to {delivery.place}" + (f"; still running: {', '.join(running)}" if running else ""))
     return 0

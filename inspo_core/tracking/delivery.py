@@ -11,9 +11,9 @@ from inspo_core.errors import InspoError
 from inspo_core.stopping import stop_requested
 from inspo_core.tracking.journal import JOURNAL, Journal
 from inspo_core.tracking.provenance import is_gone
-from inspo_core.tracking.replay import Replay
+from inspo_core.tracking.replay import REFUSED, Replay
 from inspo_core.tracking.runs import Runs
-from inspo_core.tracking.store import Unreachable, as_default, connect, reason, shown, tracking_uri
+from inspo_core.tracking.store import Refused, Unreachable, as_default, connect, reason, shown, tracking_uri
 
 LAST_RETRY_SECONDS = 2.0  # between two attempts at the end of a process
 
@@ -68,29 +68,39 @@ class Delivery:
                 journal.state = {}
                 Replay(journal, runs, self.place, self._warn_once).send(end=end)
 
-    def send_outbox(self, outbox: Path) -> list[str]:
+    def send_outbox(self, outbox: Path) -> tuple[list[str], list[str]]:
         """Deliver and remove the journals that no process is writing; a run whose process is gone ends as KILLED.
 
-        Returns the names of the journals that remain because their processes live. Raises Unreachable.
+        Returns the names of the journals that remain: because their processes live, and because they cannot be opened or MLflow refuses
+        them, which is a warning. Raises Unreachable.
         """
-        journals, alive = [], []
+        journals, alive, left = [], [], []
+
+        def accepted(journal: Journal, *, end: bool) -> bool:
+            try:
+                self.send(journal, end=end)
+            except Refused as error:
+                left.append(journal.folder.name)
+                self._warn_once(f"MLflow at {self.place} refuses {journal.folder.name} ({error}); its records are kept")
+                return False
+            return True
+
         try:
             for path in sorted(outbox.glob(f"[!.]*/{JOURNAL}")):
-                if journal := Journal.open(path.parent, create=False):
-                    journals.append(journal)
-                elif path.exists():
-                    alive.append(path.parent.name)
-            journals.sort(key=_stages_first)
-            for journal in journals:
-                if (last := journal.last()) and last["op"] != "end":
-                    journal.append({"op": "end", "time": last["time"], "status": "KILLED"})
-            for journal in journals:
-                self.send(journal, end=False)
-            for journal in reversed(journals):
-                self.send(journal)
-            for journal in journals:
+                try:
+                    if journal := Journal.open(path.parent, create=False):
+                        journals.append(journal)
+                        _end_if_killed(journal)
+                    elif path.exists():
+                        alive.append(path.parent.name)
+                except (OSError, ValueError) as error:
+                    left.append(path.parent.name)
+                    self._warn_once(f"{path.parent} cannot be read and written ({reason(error)}), so it is left as it is")
+            usable = sorted((journal for journal in journals if journal.folder.name not in left), key=_stages_first)
+            begun = [journal for journal in usable if accepted(journal, end=False)]
+            for journal in [journal for journal in reversed(begun) if accepted(journal, end=True)]:
                 journal.remove()
-            return alive
+            return alive, left
         finally:
             for journal in journals:
                 journal.close()
@@ -115,12 +125,19 @@ class Delivery:
         except Unreachable:
             raise
         except Exception as error:  # each kind of store and artifact store fails with errors of its own
-            raise Unreachable(reason(error)) from error
+            kind = Refused if getattr(error, "error_code", None) in REFUSED | {"RESOURCE_DOES_NOT_EXIST"} else Unreachable
+            raise kind(reason(error)) from error
 
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self._warned:
             self._warned.add(sentence)
             self._warn(sentence)
+
+
+def _end_if_killed(journal: Journal) -> None:
+    if (last := journal.last()) and last["op"] != "end":
+        journal.append({"op": "end", "time": last["time"], "status": "KILLED"})
+        journal.flush()
 
 
 def _stages_first(journal: Journal) -> tuple[bool, int]:

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class Journal:
     def __init__(self, folder: Path, lock: int):
         self.folder, self._lock = folder, lock
         self._path = folder / JOURNAL
+        self._unwritten = b""
         self._drop_torn_line()
-        self._file = open(self._path, "a", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True) -> "Journal | None":
@@ -53,20 +54,24 @@ class Journal:
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(lock), os.stat(folder / LOCK)):
+                    journal = cls(folder, lock)
                     _held.add(folder)
-                    return cls(folder, lock)
+                    return journal
             except BlockingIOError:
                 os.close(lock)
                 return None
             except FileNotFoundError:
                 pass  # locked, but removed in between
+            except OSError:
+                os.close(lock)
+                raise
             os.close(lock)
 
     def close(self) -> None:
         """Let others have it. Closing twice is fine."""
-        if not self._file.closed:
-            self._file.close()
+        if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
             _held.discard(self.folder)
 
     def remove(self) -> None:
@@ -77,9 +82,22 @@ class Journal:
         shutil.rmtree(retired, ignore_errors=True)
 
     def append(self, *operations: dict[str, Any]) -> None:
-        """Add operations at the end; NaN and infinity are kept."""
-        self._file.write("".join(json.dumps(operation, separators=(",", ":")) + "\n" for operation in operations))
-        self._file.flush()
+        """Add operations at the end; NaN and infinity are kept. What the disk does not take waits in memory for :meth:`flush`."""
+        self._unwritten += "".join(json.dumps(operation, separators=(",", ":")) + "\n" for operation in operations).encode()
+        with suppress(OSError):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what the disk has not taken yet. After an OSError a later call tries it again."""
+        if self._unwritten:
+            size = self.size()
+            try:
+                with open(self._path, "ab") as file:
+                    file.write(self._unwritten)
+            except OSError:
+                os.truncate(self._path, size)  # a full disk takes a part
+                raise
+            self._unwritten = b""
 
     def keep(self, path: Path, name: str) -> str:
         """Copy a file or a directory into the outbox as ``name``; returns the name under which it lies there."""
@@ -127,9 +145,8 @@ class Journal:
         write_json(self.folder / STATE, state)
 
     def _drop_torn_line(self) -> None:
-        if not self._path.exists():
-            return
-        with open(self._path, "r+b") as file:
+        with open(self._path, "a+b") as file:
+            file.seek(0)
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
 

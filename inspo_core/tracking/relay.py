@@ -38,28 +38,34 @@ def leave(journals: list[Journal]) -> str | None:
     return f"{store}/outbox"
 
 
-def deliver_left(delivery: Delivery) -> None:
-    """Deliver what machines have left in the shared store, and remove it there. Raises Unreachable, and InspoError if the store fails."""
-    if store := os.environ.get("INSPO_STORE"):
-        try:
-            _deliver_left(store, delivery)
-        except Unreachable:
-            raise
-        except Exception as error:  # each kind of store fails with errors of its own
-            raise InspoError(f"records that machines left in {store} (INSPO_STORE) cannot be read ({reason(error)})") from error
+def deliver_left(delivery: Delivery) -> list[str]:
+    """Deliver what machines have left in the shared store, and remove it there; returns the names of what MLflow refuses.
+
+    Raises Unreachable, and InspoError if the store fails.
+    """
+    if not (store := os.environ.get("INSPO_STORE")):
+        return []
+    try:
+        return _deliver_left(store, delivery)
+    except Unreachable:
+        raise
+    except Exception as error:  # each kind of store fails with errors of its own
+        raise InspoError(f"records that machines left in {store} (INSPO_STORE) cannot be read ({reason(error)})") from error
 
 
-def _deliver_left(store: str, delivery: Delivery) -> None:
+def _deliver_left(store: str, delivery: Delivery) -> list[str]:
     files, root = fsspec.core.url_to_fs(store)
     files.invalidate_cache()
     left = [name for name in files.find(f"{root}/outbox") if name.endswith(".tar.gz")]
     if not left:
-        return
+        return []
     with tempfile.TemporaryDirectory() as outbox:
-        for name in left:
-            place = Path(outbox, Path(name).name.removesuffix(".tar.gz"))
+        places = {name: Path(outbox, Path(name).name.removesuffix(".tar.gz")) for name in left}
+        for name, place in places.items():
             with tarfile.open(fileobj=io.BytesIO(files.cat_file(name))) as archive:
                 archive.extractall(place, filter="data")
-        delivery.send_outbox(Path(outbox))
-    for name in left:
-        files.rm_file(name)
+        _, refused = delivery.send_outbox(Path(outbox))
+        for name, place in places.items():
+            if not place.exists():  # delivered, not refused
+                files.rm_file(name)
+    return refused

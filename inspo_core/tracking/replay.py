@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BATCH = 1000  # metric values in one request: MLflow's limit
 
 # Errors of one operation, which no repetition mends; all others are troubles of the store.
-_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 
 
 class Replay:
@@ -34,11 +34,17 @@ class Replay:
     def send(self, *, end: bool) -> None:
         """Send what was not sent; ``end=False`` holds back the operation that ends the run.
 
-        Raises what the store raises; then a later call goes on from there.
+        What is left of a run that was deleted is dropped. Raises what the store raises; then a later call goes on from there.
         """
         position = self._state["position"]
+        deleted = "run_id" in self._state and self._runs.is_deleted(self._run_id)
+        if deleted:
+            self._warn(f"the run of {self._journal.folder.name} was deleted in MLflow, so the rest of its records is dropped")
         for operation, after in self._journal.operations(position):
-            if operation["op"] == "points":
+            deleted = deleted and operation["op"] != "begin"  # a stage that is run again makes a new run
+            if deleted and operation["op"] != "end":
+                pass
+            elif operation["op"] == "points":
                 points = self._new_points(operation)
                 if len(self._batch) + len(points) > BATCH:
                     self._flush(position)
@@ -47,7 +53,10 @@ class Replay:
                 self._flush(position)
                 if operation["op"] == "end" and not end and after == self._journal.size():
                     return
-                getattr(self, f"_{operation['op']}")(operation)
+                if not deleted:
+                    getattr(self, f"_{operation['op']}")(operation)
+                if operation["op"] == "end" and (pipeline := self._state["pipeline_run_id"]):
+                    self._runs.settle(pipeline, self._state["experiment_id"])
                 self._flush(after)
             position = after
         self._flush(position)
@@ -70,7 +79,7 @@ class Replay:
         try:
             act()
         except MlflowException as error:
-            if error.error_code not in _REFUSED:
+            if error.error_code not in REFUSED:
                 raise
             self._warn(f"MLflow refuses {what} of {self._journal.folder.name} ({reason(error)}); the run goes without")
 
@@ -152,11 +161,8 @@ class Replay:
             self._warn(problem)
 
     def _end(self, operation: dict[str, Any]) -> None:
-        experiment, pipeline = self._state["experiment_id"], self._state["pipeline_run_id"]
         may_wait = self._state["is_stage"] and operation["status"] == "FINISHED"
-        if may_wait and (other := self._runs.running_child(self._run_id, experiment)):
+        if may_wait and (other := self._runs.running_child(self._run_id, self._state["experiment_id"])):
             self._runs.hand_over(self._run_id, other)
         else:
             self._client.set_terminated(self._run_id, operation["status"], operation["time"])
-        if pipeline:
-            self._runs.settle(pipeline, experiment)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from inspo_core.tracking.store import Unreachable, artifact_location, store_lock
+from inspo_core.tracking.store import Refused, artifact_location, store_lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -65,7 +65,7 @@ class Runs:
                         raise
                     found = self.client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
-            raise Unreachable(f"its experiment {name!r} is deleted; restore it there, or choose another experiment.name")
+            raise Refused(f"its experiment {name!r} is deleted; restore it there, or choose another experiment.name")
         return found.experiment_id
 
     def parent(self, operation: dict[str, Any], experiment: str) -> str | None:
@@ -148,6 +148,10 @@ class Runs:
     def _create(self, experiment: str, key: str, name: str, tags: dict[str, str], start: int) -> "Run":
         return self.client.create_run(experiment, start, tags | {KEY: key}, name)
 
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether somebody has deleted the run, which MLflow keeps but does not change any more."""
+        return self.client.get_run(run_id).info.lifecycle_stage == "deleted"
+
     def running_child(self, run_id: str, experiment: str) -> "Run | None":
         """A run under this one that is RUNNING."""
         return next((child for child in self._children(run_id, experiment) if child.info.status == "RUNNING"), None)
@@ -160,12 +164,15 @@ class Runs:
         self.client.log_batch(stage_id, tags=tags, synchronous=True)
 
     def settle(self, run_id: str, experiment: str) -> None:
-        """Give a pipeline run the status that its stages have together; of a stage that ran twice, the later run counts."""
+        """Give a pipeline run the status that its stages have together; of a stage that ran twice, the later run counts.
+
+        A pipeline run that was deleted stays as it is.
+        """
         latest = {}
         for child in sorted(self._children(run_id, experiment), key=lambda child: child.info.start_time):
             latest[tuple(child.data.tags.get(tag) for tag in ("stage", "dataset", "algorithm", "variant"))] = child.info.status
         statuses = set(latest.values())
-        if "RUNNING" not in statuses:
+        if "RUNNING" not in statuses and not self.is_deleted(run_id):
             self.client.set_terminated(run_id, next((bad for bad in ("FAILED", "KILLED") if bad in statuses), "FINISHED"))
 
     def finish(self, experiment: str, pipeline: dict[str, Any], status: str | None, belonging: dict[str, str]) -> bool:

@@ -30,6 +30,10 @@ class Unreachable(Exception):
     """The store cannot be used now; the message says why and, where it is in the user's hands, what to do. No secrets in it."""
 
 
+class Refused(Unreachable):
+    """The store answers, but does not take one journal; it may take others."""
+
+
 def project_root() -> Path:
     """The project's folder: the current one, or the one outside for an experiment that DVC runs in a temporary copy."""
     here = Path.cwd()

@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +78,7 @@ class StageTracker:
         self._seeds: dict[int, _Seed] = {}
         self._ended: list[Journal] = []
         self._next_delivery = 0.0
-        self._outbox_sent = self._troubled = False
+        self._outbox_sent = self._troubled = self._unwritable = False
 
     def __enter__(self) -> "StageTracker":
         self._journal = self._begin(self._key, self._title(self._identity["stage"]), self._tags, self._fingerprint, self._params)
@@ -111,8 +113,10 @@ class StageTracker:
         """
         stage = self._identity["stage"]
         name = self._title(f"seed {seed}", "" if stage == "train" else stage)
-        journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model, "seed")
-        self._seeds[seed] = _Seed(journal, metrics_file, flat(params), self._identity | {"seed": str(seed), "fingerprint": fingerprint})
+        identity = self._identity | {"seed": str(seed), "fingerprint": fingerprint}
+        with self._despite_the_disk():
+            journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model, "seed")
+            self._seeds[seed] = _Seed(journal, metrics_file, flat(params), identity)
 
     def poll(self) -> None:
         """Read new lines of all running seeds, and deliver now and then. Call it about once a second."""
@@ -127,11 +131,14 @@ class StageTracker:
         ``final``: metrics recorded once, as ``final/<name>``. ``artifacts``: files or folders. ``policy``: the folder with
         ``policy.safetensors`` and ``policy.json``, recorded as an MLflow model.
         """
+        if seed not in self._seeds:
+            return  # the disk did not take its beginning
         running = self._seeds[seed]
         running.read()
-        _keep(running.journal, artifacts)
+        self._keep(running.journal, artifacts)
         if policy:
-            running.keep_policy(policy, f"{self._title()} seed {seed}".replace(" ", "-"))
+            with self._despite_the_disk():
+                running.keep_policy(policy, f"{self._title()} seed {seed}".replace(" ", "-"))
         _append_final(running.journal, final)
         self._end_seed(seed, status)
 
@@ -141,7 +148,7 @@ class StageTracker:
 
     def log_artifacts(self, paths: list[Path]) -> None:
         """Record files or folders of the stage as a whole."""
-        _keep(self._journal, paths)
+        self._keep(self._journal, paths)
 
     def log_algorithm(self, algorithm: str, variant: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
         """Record the results of an algorithm as a run of its own beside the pipeline's, so that MLflow's first page compares them.
@@ -150,9 +157,11 @@ class StageTracker:
         """
         name = f"{label(algorithm, variant)} {self._pipeline_name()[:7]}"
         key, tags = key_of(self._key, algorithm, variant), {"algorithm": algorithm, "variant": variant}
-        journal = self._begin(key, name, tags, self._fingerprint, params, level="algorithm")
-        journal.append({"op": "final", "time": _now(), "step": 0, "values": metrics}, {"op": "end", "time": _now(), "status": "FINISHED"})
-        self._ended.append(journal)
+        final, end = {"op": "final", "time": _now(), "step": 0, "values": metrics}, {"op": "end", "time": _now(), "status": "FINISHED"}
+        with self._despite_the_disk():
+            journal = self._begin(key, name, tags, self._fingerprint, params, level="algorithm")
+            journal.append(final, end)
+            self._ended.append(journal)
 
     def register_models(self, choices: list[ModelChoice]) -> None:
         """Register the best policy of each dataset, with the alias ``best``; a policy that is registered already gets no new version."""
@@ -202,8 +211,11 @@ class StageTracker:
         return journal
 
     def _open(self, name: str) -> Journal:
+        with suppress(OSError):  # another user's, perhaps
+            if journal := Journal.open(self._outbox / name):
+                return journal
         try:
-            return Journal.open(self._outbox / name) or Journal.open(self._outbox / f"{name}-{os.getpid()}")
+            return Journal.open(self._outbox / f"{name}-{os.getpid()}")
         except OSError as error:
             unwritable, self._outbox = self._outbox, Path(tempfile.mkdtemp(prefix="inspo-outbox-"))
             warn(f"{unwritable} cannot be written ({error.strerror}), so what MLflow does not take now goes to {self._outbox}")
@@ -218,9 +230,12 @@ class StageTracker:
     def _deliver(self) -> bool:
         """Send what is new; where the store is out of reach, say so once, try again later, and return False."""
         try:
+            running = [seed.journal for seed in self._seeds.values()]
+            for journal in [self._journal, *running, *self._ended]:
+                journal.flush()
             self._delivery.send(self._journal, end=False)
-            for seed in self._seeds.values():
-                self._delivery.send(seed.journal)
+            for journal in running:
+                self._delivery.send(journal)
             while self._ended:  # the stage's own journal comes last
                 self._delivery.send(self._ended[0])
                 self._ended.pop(0).remove()
@@ -239,6 +254,30 @@ class StageTracker:
                     f"and delivered by the next stage or by: {DELIVER_COMMAND}"
                 )
             return False
+        except OSError as error:
+            self._next_delivery = time.monotonic() + RETRY_SECONDS
+            self._warn_of_disk(error)
+            return False
+
+    def _keep(self, journal: Journal, paths: list[Path]) -> None:
+        for path in paths:
+            if path.exists():
+                with self._despite_the_disk():
+                    journal.append({"op": "artifact", "time": _now(), "name": journal.keep(path, path.name)})
+            else:
+                warn(f"{path} is missing, so MLflow goes without it")
+
+    @contextmanager
+    def _despite_the_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._warn_of_disk(error)
+
+    def _warn_of_disk(self, error: OSError) -> None:
+        if not self._unwritable:
+            self._unwritable = True
+            warn(f"{self._outbox} does not take all records ({reason(error)}); the stage goes on, some may be missing in MLflow")
 
 
 class _Seed:
@@ -286,14 +325,6 @@ def _append_final(journal: Journal, metrics: dict[str, float]) -> None:
     values = {f"final/{name}": float(value) for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
     if values:
         journal.append({"op": "final", "time": _now(), "step": 0, "values": values})
-
-
-def _keep(journal: Journal, paths: list[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            journal.append({"op": "artifact", "time": _now(), "name": journal.keep(path, path.name)})
-        else:
-            warn(f"{path} is missing, so MLflow goes without it")
 
 
 def _now() -> int:
