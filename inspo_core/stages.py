@@ -150,7 +150,8 @@ def _run(
                 run_seeds(function, waiting, tracker, title, lines, store, batched)
         except SeedsFailed as error:
             failed = error
-    prune(out, jobs)
+    if not failed:
+        prune(out, jobs)
     if stage == "evaluate":
         _summarise(out, jobs, params.report)
     if failed:

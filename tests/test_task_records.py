@@ -67,13 +67,11 @@ def test_a_summary_is_of_the_seeds_that_finished(lab, tmp_path):
     assert json.loads(summary.read_text())["return_greedy"]["seeds"] == 2
 
     (lab.place / "train/seed_1/policy.safetensors").write_bytes(b"damaged")
-    (lab.place / "evaluate/.seed_1.new-12").mkdir()  # as if it had been killed while it wrote its result
     described = {"outputs": {"outputFile": str(tmp_path / "output.json"), "artifacts": {}}}
     more = ["--record", "e", "--set", "evaluate.episodes=3", "--executor-input", json.dumps({"inputs": {}} | described)]
     done = lab.run("components.evaluate", *run, *more, **recorded).succeeded()
     assert "warning: evaluate xor_b bc: 1 of 2 seeds failed; seed 1: " in done.stderr and (tmp_path / "output.json").exists()
     assert json.loads(summary.read_text())["return_greedy"]["seeds"] == 1
-    assert not (lab.place / "evaluate/.seed_1.new-12").exists()
 
     (lab.place / "train/seed_0/policy.safetensors").write_bytes(b"damaged")
     none = lab.run("components.evaluate", *run, *more, **recorded)

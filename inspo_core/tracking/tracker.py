@@ -1,6 +1,7 @@
 """Follows one stage and its seeds, and records them as MLflow runs, never in the stage's way."""
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -277,7 +278,8 @@ class StageTracker:
     def _warn_of_disk(self, error: OSError) -> None:
         if not self._unwritable:
             self._unwritable = True
-            warn(f"{self._outbox} does not take all records ({reason(error)}); the stage goes on, some may be missing in MLflow")
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else reason(error)  # a folder's copy lists every file
+            warn(f"{self._outbox} does not take all records ({why}); the stage goes on, some may be missing in MLflow")
 
 
 class _Seed:
