@@ -63,7 +63,12 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
         work = work_folder(identity)
         jobs.append(SeedJob("evaluate", seed, identity, folder, work, arguments, shown, labels, model=trained["fingerprint"]))
     described = {"digest": trained["inputs"]["data"], "source": str(train)}
-    _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1, note)
+    try:
+        _run("evaluate", "inspo_core.evaluation:evaluate_seed", jobs, params, dataset, learner, described, out, 1, note)
+    except SeedsFailed:
+        _summarise(out, jobs, params.report)
+        raise
+    _summarise(out, jobs, params.report)
 
 
 def seeds_in(folder: Path, seeds: list[int]) -> list[int]:
@@ -110,7 +115,7 @@ def _run(
     lines: int,
     note: Note | None,
 ) -> None:
-    """Run the jobs that are not done, as one stage in MLflow; evaluations are summarised, those that finished if some fail.
+    """Run the jobs that are not done, as one stage in MLflow.
 
     ``data``: digest and source of the dataset; ``lines``: length of a seed's metrics file.
     """
@@ -119,7 +124,7 @@ def _run(
     store = SharedStore.from_environment()
     here = [job for job in jobs if job.is_done()]
     done = [job for job in jobs if job in here or store and store.fetch(stage, job.fingerprint, job.out, job.labels)]
-    waiting, failed = [job for job in jobs if job not in done], None
+    waiting = [job for job in jobs if job not in done]
     if done:
         print(f"{title}: {len(done)} of {len(jobs)} seeds are done already")
     for job in done:
@@ -144,18 +149,10 @@ def _run(
             data,
             pipeline=params.model_dump(mode="json"),
         )
-        try:
-            with tracker:
-                batched = batched_seeds() if stage == "train" and learner.config.batches_seeds else 1
-                run_seeds(function, waiting, tracker, title, lines, store, batched)
-        except SeedsFailed as error:
-            failed = error
-    if not failed:
-        prune(out, jobs)
-    if stage == "evaluate":
-        _summarise(out, jobs, params.report)
-    if failed:
-        raise failed
+        with tracker:
+            batched = batched_seeds() if stage == "train" and learner.config.batches_seeds else 1
+            run_seeds(function, waiting, tracker, title, lines, store, batched)
+    prune(out, jobs)
 
 
 def _summarise(out: Path, jobs: list[SeedJob], config: ReportConfig) -> None:

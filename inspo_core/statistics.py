@@ -32,6 +32,10 @@ class Estimate:
     high: float | None
     seeds: int
 
+    def is_above(self, other: "Estimate") -> bool | None:
+        """Whether the whole interval lies above that of ``other``; None where one of them has none."""
+        return None if self.low is None or other.high is None else self.low > other.high
+
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain values, for JSON."""
         return asdict(self)

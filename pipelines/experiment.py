@@ -22,7 +22,7 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: 
     parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name. Without ``cache`` every
     step runs.
     """
-    key_of = keys or dict.fromkeys(("ingest", "behavior", "train", "evaluate", "report"), "")
+    keys = keys or {}
 
     @dsl.pipeline(name="inspo-experiment", description="One dataset, one algorithm, several seeds: from raw episodes to a report.")
     def pipeline(
@@ -39,14 +39,14 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: 
         end = finish(overrides=overrides, dataset=dataset, algorithm=algorithm)
         with dsl.ExitHandler(end, name="experiment"):
             where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
-            data = ingest(**where, fingerprint=key_of["ingest"], **data_of)
-            clones = behavior(data=data.output, seeds=seeds, fingerprint=key_of["behavior"], record="", **data_of)
-            policies = train(data=data.output, clones=clones.output, fingerprint=key_of["train"], record="", **run_of)
-            evaluations = evaluate(policies=policies.output, fingerprint=key_of["evaluate"], record="", **run_of)
-            reported = report(evaluations=evaluations.output, policies=policies.output, fingerprint=key_of["report"], **run_of)
+            data = ingest(**where, fingerprint=keys.get("ingest", ""), **data_of)
+            clones = behavior(data=data.output, seeds=seeds, fingerprint=keys.get("behavior", ""), record="", **data_of)
+            policies = train(data=data.output, clones=clones.output, fingerprint=keys.get("train", ""), record="", **run_of)
+            evaluations = evaluate(policies=policies.output, fingerprint=keys.get("evaluate", ""), record="", **run_of)
+            reported = report(evaluations=evaluations.output, policies=policies.output, fingerprint=keys.get("report", ""), **run_of)
         steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported}
         for step, task in steps.items():
-            task.set_caching_options(cache, cache_key=key_of[step] if keys and cache else None)
+            task.set_caching_options(cache, cache_key=keys.get(step) if cache else None)
         end.set_caching_options(False)
         for step, task in (steps | {"finish": end}).items():
             placement.apply(task, step)

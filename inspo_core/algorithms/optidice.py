@@ -9,7 +9,8 @@ has a dual with one value nu(s) a state. With  A = r + gamma nu(s') - nu(s)  and
 f is the soft chi-square divergence of the authors' code: x log x - x + 1 below 1 and (x - 1)^2 / 2 above.
 The projection onto a product of policies is what fails where the data's joint actions do not mix.
 
-After a terminated episode nu is 0; the E_D of the dual includes absorbed steps (Transitions.absorbed_share), about which there is nothing to decide.
+After a terminated episode nu is 0; the E_D of the dual includes absorbed steps (Transitions.absorbed_share), about which there is nothing
+to decide.
 
 Differences from the authors' public code (secury/optidice): joint discrete actions; weighted cloning, of its two ways to a policy the one
 that AlberDICE's authors take; the squared error for e, of its two losses the one whose gradient does not vanish where w is small; no

@@ -127,10 +127,9 @@ def standings(results: Results, rows: list[Row], metric: str) -> dict[tuple[str,
 
 
 def _standing(ours: Estimate, theirs: Estimate) -> str | None:
-    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
+    above, below = theirs.is_above(ours), ours.is_above(theirs)
+    if above is None or below is None:
         return None
     if abs(theirs.iqm - ours.iqm) < 1e-6:
         return LEVEL
-    if theirs.iqm > ours.iqm:
-        return f"above, intervals {'apart' if theirs.low > ours.high else 'overlap'}"
-    return f"below, intervals {'apart' if theirs.high < ours.low else 'overlap'}"
+    return f"{'above' if theirs.iqm > ours.iqm else 'below'}, intervals {'apart' if above or below else 'overlap'}"

@@ -123,9 +123,7 @@ def _cell(found: Estimate) -> str:
 
 
 def _apart(sequential: Estimate, simultaneous: Estimate) -> str:
-    ends = (sequential.low, sequential.high, simultaneous.low, simultaneous.high)
-    if None in ends:
+    above, below = sequential.is_above(simultaneous), simultaneous.is_above(sequential)
+    if above is None or below is None:
         return "no interval"
-    if sequential.low > simultaneous.high:
-        return "sequential above"
-    return "simultaneous above" if simultaneous.low > sequential.high else "no"
+    return "sequential above" if above else "simultaneous above" if below else "no"
