@@ -38,10 +38,11 @@ stage._journal.close()
 for path in [Path("."), *Path(".").rglob("*")]:
     path.chmod(0o777)
 (stage._journal.folder / ".lock").chmod(0)
+stages = [tracker(dataset=dataset) for dataset in ("xor_b", "xor_c")]  # reads the project's code, as above
 if os.getuid() == 0:
     os.setuid(65534)  # the superuser may open everything
-for dataset in ("xor_b", "xor_c"):
-    with tracker(dataset=dataset) as stage:
+for stage in stages:
+    with stage:
         stage.poll()
 """
 
