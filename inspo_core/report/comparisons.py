@@ -1,6 +1,7 @@
 """Algorithms against one another: probability of improvement, performance profiles, and what each variant changes."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -124,6 +125,26 @@ def standings(results: Results, rows: list[Row], metric: str) -> dict[tuple[str,
                 return {}
             found[dataset, standing].append(other)
     return {place: ", ".join(names) for place, names in found.items()} if others else {}
+
+
+def contrasts(results: Results, rows: list[Row], metric: str) -> dict[tuple[str, str], str]:
+    """By pair and dataset, the standing of the second one's IQM beside the first one's.
+
+    A pair is two entries of an algorithm whose trainings differ in one parameter; :func:`standings` has those of the first entry.
+    """
+    estimates = {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
+    found = {}
+    for name, other in combinations(results.names[1:], 2):
+        for dataset in results.played:
+            ours, theirs = results.cell(dataset, name), results.cell(dataset, other)
+            if not (ours.seeds and theirs.seeds and ours.algorithm == theirs.algorithm):
+                continue
+            changed = [key for key, value in ours.config.items() if theirs.config.get(key) != value]
+            standing = _standing(estimates[dataset, name], estimates[dataset, other])
+            if standing and len(changed) == 1:
+                (key,) = changed
+                found[f"{other} beside {name} ({key}: {theirs.config.get(key)}, not {ours.config[key]})", dataset] = standing
+    return found
 
 
 def _standing(ours: Estimate, theirs: Estimate) -> str | None:

@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from inspo_core.files import write_json
-from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference, standings
+from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference, contrasts, standings
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
 from inspo_core.statistics import Estimate, Improvement
@@ -129,6 +129,9 @@ def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str
     for metric in RETURNS:
         if cells := standings(results, rows, metric):
             parts.append(_table(standings_title(results, metric), "Dataset", cells))
+    for metric in RETURNS:
+        if cells := contrasts(results, rows, metric):
+            parts.append(_table(contrasts_title(results, metric), "Pair", cells))
     if overall := comparisons.overall:
         cells = {(c.other, TITLES[c.metric]): improvement_cell(c.result) for c in overall}
         over = f"over {len(results.played)} datasets" if len(results.played) > 1 else f"on {results.played[0]}"
@@ -155,6 +158,10 @@ def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
 
 def standings_title(results: Results, metric: str) -> str:
     return f"{TITLES[metric]}: the others' interquartile means beside that of {results.names[0]}"
+
+
+def contrasts_title(results: Results, metric: str) -> str:
+    return f"{TITLES[metric]}: pairs without {results.names[0]} that differ in one parameter"
 
 
 def improvement_cell(found: Improvement) -> str:

@@ -6,10 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from inspo_core.report.comparisons import RETURNS, Comparisons, standings
+from inspo_core.report.comparisons import RETURNS, Comparisons, contrasts, standings
 from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
 from inspo_core.report.tables import (
     TITLES,
+    contrasts_title,
     fewer_seeds,
     improvement_cell,
     left_out,
@@ -136,6 +137,10 @@ def _comparisons(results: Results, rows: list[Row], comparisons: Comparisons) ->
             across = list(dict.fromkeys(standing for _, standing in found))
             lines = [[_link(dataset), *(found[dataset, standing] for standing in across)] for dataset in results.played]
             parts += [f"<h3>{escape(standings_title(results, metric))}</h3>", _table(["Dataset", *across], lines)]
+    for metric in RETURNS:
+        if found := contrasts(results, rows, metric):
+            lines = [[pair, *(found.get((pair, name), "failed") for name in results.played)] for pair in dict.fromkeys(pair for pair, _ in found)]
+            parts += [f"<h3>{escape(contrasts_title(results, metric))}</h3>", _table(["Pair", *map(_link, results.played)], lines)]
     for metric in METRICS:
         found = {(c.dataset, c.other): improvement_cell(c.result) for c in comparisons.improvements if c.metric == metric}
         if found:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.report import read_results
-from inspo_core.report.comparisons import THRESHOLDS, compare
+from inspo_core.report.comparisons import THRESHOLDS, compare, contrasts
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import METRICS
 from inspo_core.report.scores import reference_of
-from inspo_core.report.tables import write_tables
+from inspo_core.report.tables import contrasts_title, markdown, write_tables
+from inspo_core.report.web import web_page
 
 
 @pytest.fixture
@@ -48,6 +50,28 @@ def test_a_variant_is_compared_with_its_algorithm_seed_by_seed(ablation):
         np.testing.assert_array_equal(found.values, product - default)
         assert found.estimate.mean == pytest.approx((product - default).mean())
     assert len(changes["all", "score_greedy"].values) == 15
+
+
+def test_other_pairs_that_differ_in_one_parameter_are_set_side_by_side(make_tree, tmp_path):
+    tree = make_tree(tmp_path / "pairs", ["xor_c"], ["inspo", "inspo_product", "inspo_simultaneous", "bc"], [0, 1, 2, 3, 4])
+    read = read_results(tree.evaluations, tree.trainings, tree.params())
+
+    def configured(**configs: dict):
+        return replace(read, cells=[replace(cell, config=configs.get(cell.name, {})) for cell in read.cells])
+
+    product = {"behavior": "product", "update": "sequential"}
+    alike = configured(inspo=product, inspo_product=product, inspo_simultaneous=product, bc={**product, "update": "none"})
+    apart = configured(inspo=product, inspo_product=product, inspo_simultaneous={"behavior": "joint", "update": "simultaneous"})
+    assert not any(contrasts(results, results.summary(), "return_greedy") for results in (alike, apart))
+    results = configured(inspo=product, inspo_product=product, inspo_simultaneous={**product, "update": "simultaneous"}, bc=product)
+    rows = results.summary()
+    pair = "inspo_simultaneous beside inspo_product (update: simultaneous, not sequential)"
+    assert contrasts(results, rows, "return_greedy") == {(pair, "xor_c"): "above, intervals apart"}
+    comparisons, title = compare(results), contrasts_title(results, "return_greedy")
+    text = markdown(results, rows, comparisons)
+    assert f"## {title}\n\n| Pair | xor_c |\n| --- | --- |\n| {pair} | above, intervals apart |\n" in text
+    page = web_page(results, rows, comparisons, tmp_path, [])
+    assert title in page and f'<th scope="row">{pair}</th><td class="long">above, intervals apart</td>' in page
 
 
 def test_a_profile_counts_the_runs_of_all_datasets(results):
