@@ -1,6 +1,7 @@
 """dvc.yaml against the code: what a stage runs is what makes DVC and the fingerprints run it again."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,11 @@ def test_every_parameter_that_changes_a_result_is_some_stages():
 
 
 # experiments/dvc.yaml
+EXPERIMENTS = yaml.safe_load((ROOT / "experiments/dvc.yaml").read_text())["stages"]
 
 
 def test_an_experiment_depends_on_the_code_of_all_stages_and_on_its_own_parameters():
-    (entry,) = yaml.safe_load((ROOT / "experiments/dvc.yaml").read_text())["stages"].values()
+    entry = EXPERIMENTS["run"]
     code = {path for stage in STAGE_CODE.values() for path in stage}
     within = {path for path in code if any(path.startswith(f"{folder}/") for folder in code)}  # named with its folder
     own, named = "experiments/${item.name}.yaml", entry["deps"]
@@ -106,3 +108,12 @@ def test_an_experiment_depends_on_the_code_of_all_stages_and_on_its_own_paramete
     assert entry["outs"] == [{"runs/${item.name}": {"cache": False, "persist": True}}]
     files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")} - {"dvc"}
     assert set(entry["matrix"]["name"]) == files
+
+
+def test_the_page_of_results_is_that_of_all_experiments():
+    runs = [f"runs/{name}" for name in EXPERIMENTS["run"]["matrix"]["name"]]
+    entry = EXPERIMENTS["page"]
+    assert entry["cmd"] == f"python -m inspo_core.report.page {' '.join(runs)} --out docs/results.md"
+    assert set(runs) == {path for path in entry["deps"] if path.startswith("runs/")}
+    sections = re.findall("^## (.*)", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
+    assert sections == [Path(run).name for run in runs if Path(run).name in sections]

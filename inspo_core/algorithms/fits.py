@@ -7,7 +7,7 @@ Shapes: N networks of a stack, G gradient steps, B batch, K networks of several 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from inspo_core.algorithms.cuda_graphs import replay_steps
 from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks
 from inspo_core.algorithms.recurrent import stacked
 
@@ -44,21 +45,26 @@ class Fit:
         schedule = (self.optimizers.learning_rate, self.constants, self.target_rate)
         return (self.loss, self.agent is None, self.target is None, architecture, schedule, batches)
 
+    def step(self, batch: Sequence[Tensor]) -> list[Tensor]:
+        """The step on one of the batches; what the loss logs."""
+        stack = self.optimizers.network
+        network = stack if self.agent is None else partial(stack.one, self.agent)
+        values = self.loss(network, self.target, self.constants, *batch)
+        self.optimizers.step(values[0].sum(), self.agent)
+        if self.target is not None:
+            self.target.parameters.lerp_(stack.parameters, self.target_rate)
+        return [value.detach() for value in values]
+
 
 Fitter = Callable[[Fit], list[Tensor]]
 
 
 def fit_alone(fit: Fit) -> list[Tensor]:
     """What the loss logged at each step: (G,) of one network, (G, N) of a stack."""
-    stack = fit.optimizers.network
-    axis, network = (1, stack) if fit.agent is None else (0, partial(stack.one, fit.agent))
-    logged = []
-    for batch in zip(*(column.unbind(axis) for column in fit.columns)):
-        values = fit.loss(network, fit.target, fit.constants, *batch)
-        fit.optimizers.step(values[0].sum(), fit.agent)
-        if fit.target is not None:
-            fit.target.parameters.lerp_(stack.parameters, fit.target_rate)
-        logged.append([value.detach() for value in values])
+    axis = 1 if fit.agent is None else 0
+    if fit.columns[0].is_cuda:
+        return replay_steps(fit.step, fit.columns, axis)
+    logged = [fit.step(batch) for batch in zip(*(column.unbind(axis) for column in fit.columns))]
     return [torch.stack(values) for values in zip(*logged)]
 
 

@@ -15,9 +15,12 @@ from inspo_core.report.exact import PAIR, exact_rows
 from inspo_core.report.web import FIGURES, origin_texts
 from inspo_core.tracking.ledger import origin, origins_of
 
+TITLE = "# Results"
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m inspo_core.report.page", description="Write a page of results from experiments' runs.")
+    description = "Write experiments' sections of a page of results from their runs. Sections of other experiments stay as they are."
+    parser = argparse.ArgumentParser(prog="python -m inspo_core.report.page", description=description)
     parser.add_argument("experiments", type=Path, nargs="+", metavar="FOLDER", help="what pipelines.local wrote, e.g. runs/headline")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page; figures go to figures/ beside it (%(default)s)")
     arguments = parser.parse_args()
@@ -26,20 +29,28 @@ def main() -> None:
 
 
 def write_page(experiments: list[Path], out: Path) -> None:
-    """Write ``out`` from the reports of ``experiments``, and copy their figures to ``figures/`` beside it.
+    """Write the sections of ``experiments`` in ``out`` from their reports, and copy their figures to ``figures/`` beside it.
 
-    Raises InspoError: a folder without a report, or one whose runs are not all there.
+    Raises InspoError: a folder without a report, or one whose runs are not all there; an ``out`` that is something else.
     """
     command = f"python -m inspo_core.report.page {' '.join(map(str, experiments))} --out {out}"
-    parts = [
-        "# Results",
-        f"Written by `{command}` from recorded runs, not by hand. What the numbers mean: [statistics.md](statistics.md). All are results of "
-        "this implementation, none is the paper's.",
-    ]
+    sections = _written(out) if out.exists() else {}
     for experiment in experiments:
-        parts += _section(experiment, out.parent / "figures", command)
+        sections[experiment.name] = "\n\n".join(_section(experiment, out.parent / "figures", command))
+    intro = (
+        f"Each section is written by `python -m inspo_core.report.page runs/<experiment> --out {out}` from recorded runs, not by hand. What the "
+        "numbers mean: [statistics.md](statistics.md). All are results of this implementation, none is the paper's."
+    )
     with atomic_file(out) as aside:
-        aside.write_text("\n\n".join(parts) + "\n")
+        aside.write_text("\n\n".join([TITLE, intro, *sections.values()]) + "\n")
+
+
+def _written(page: Path) -> dict[str, str]:
+    """The sections that are there, by experiment."""
+    intro, *sections = re.split("^(?=## )", page.read_text(), flags=re.MULTILINE)
+    if (found := intro.partition("\n")[0]) != TITLE:
+        raise InspoError(f"{page} is no page of results: its first line is {found!r}, expected {TITLE!r}; name another file")
+    return {section.partition("\n")[0].removeprefix("## "): section.strip() for section in sections}
 
 
 def _section(experiment: Path, figures: Path, command: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The page of results: the tables and figures of the reports, and nothing that is not recorded."""
 
+import re
 import shutil
 
 import pytest
@@ -59,3 +60,27 @@ def test_an_experiment_without_report_or_with_a_missing_run_is_named(experiment,
     with pytest.raises(InspoError, match="behavior/xor_c/seed_2/run.json"):
         write_page([experiment], tmp_path / "results.md")
     assert not (tmp_path / "results.md").exists()
+
+
+def test_sections_of_other_experiments_stay_as_they_are(experiment, tmp_path):
+    out = tmp_path / "docs/results.md"
+    first, second, third = (shutil.copytree(experiment, tmp_path / name) for name in ("first", "second", "third"))
+    write_page([first, second], out)
+    before = out.read_text()
+    table = second / "report/table.md"
+    table.write_text(table.read_text().replace("xor_c", "xor_z"))
+    shutil.rmtree(first)
+    write_page([second, third], out)
+    text = out.read_text()
+    assert re.findall("^## (.*)", text, re.MULTILINE) == ["first", "second", "third"]
+    assert text.partition("\n## second\n")[0] == before.partition("\n## second\n")[0]
+    of_second = text.partition("\n## second\n")[2].partition("\n## third\n")[0]
+    assert "| xor_z |" in of_second and "| xor_c |" in before
+
+
+def test_another_file_is_not_written_over(experiment, tmp_path):
+    out = tmp_path / "notes.md"
+    out.write_text("# Notes\n\n## small\n")
+    with pytest.raises(InspoError, match="notes.md is no page of results: its first line is '# Notes', expected '# Results'; name another file"):
+        write_page([experiment], out)
+    assert out.read_text() == "# Notes\n\n## small\n"
