@@ -198,7 +198,7 @@ def steps_of(algorithm: str, shape: Shape) -> dict[str, Callable[[], object]]:
         }
     learner = learner_of(algorithm, shape)
     reference = {"omiga": PlainOMIGA, "cfcql": PlainCFCQL}[algorithm](learner)
-    (batch,) = learner._draw()
+    batch = learner._draw().one(0)
     limit = {"omiga": limit_of_omiga, "cfcql": limit_of_cfcql}[algorithm](shape)
     return {"project": learner.iterate, "plain": lambda: reference.step(batch), "products": limit}
 

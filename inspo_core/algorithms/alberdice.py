@@ -40,6 +40,8 @@ SMALLEST_RATIO = 1e-8
 
 
 class AlberDICE(ValueLearner):
+    recordable = False  # the teammates' actions are drawn in every step
+
     def __init__(self, setup: Setup, config: AlberDICEConfig):
         super().__init__(setup, config)
         self._dice = config

@@ -1,4 +1,4 @@
-"""Gradient steps on a GPU as one CUDA graph, replayed for each batch.
+"""Gradient steps on batches drawn beforehand, on a GPU as one CUDA graph that is replayed for each batch.
 
 A step of small networks is some hundred short kernels, and a GPU that is handed them one by one waits for the processor most of
 the time. A graph is handed over whole.
@@ -37,11 +37,19 @@ class LookedUpSteps:
         self._position += 1
 
 
-def replay_steps(step: Step, columns: Sequence[Tensor], axis: int) -> list[Tensor]:
-    """``step`` on each of the batches in turn, all but the first as replays of one recording; what they logged, (G, ...) each.
+def take_steps(step: Step, columns: Sequence[Tensor], axis: int, recordable: bool = True) -> list[Tensor]:
+    """``step`` on each of the G batches along ``axis`` of the ``columns``, in turn; what they logged, (G, ...) each.
 
-    ``step`` must do the same for every batch, ask the device for no value, and draw nothing at random.
+    ``recordable``: a step does the same for every batch, asks the device for no value and draws nothing at random.
     """
+    if recordable and columns[0].is_cuda:
+        return replay_steps(step, columns, axis)
+    logged = [step(batch) for batch in zip(*(column.unbind(axis) for column in columns))]
+    return [torch.stack(values) for values in zip(*logged)]
+
+
+def replay_steps(step: Step, columns: Sequence[Tensor], axis: int) -> list[Tensor]:
+    """:func:`take_steps` on a GPU, all but the first step as replays of one recording."""
     steps = LookedUpSteps(step, columns, axis)
     caller, side = torch.cuda.current_stream(), torch.cuda.Stream()
     side.wait_stream(caller)

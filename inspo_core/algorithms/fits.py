@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from inspo_core.algorithms.cuda_graphs import replay_steps
+from inspo_core.algorithms.cuda_graphs import take_steps
 from inspo_core.algorithms.networks import RowOptimizers, StackedNetworks
 from inspo_core.algorithms.recurrent import stacked
 
@@ -61,11 +61,7 @@ Fitter = Callable[[Fit], list[Tensor]]
 
 def fit_alone(fit: Fit) -> list[Tensor]:
     """What the loss logged at each step: (G,) of one network, (G, N) of a stack."""
-    axis = 1 if fit.agent is None else 0
-    if fit.columns[0].is_cuda:
-        return replay_steps(fit.step, fit.columns, axis)
-    logged = [fit.step(batch) for batch in zip(*(column.unbind(axis) for column in fit.columns))]
-    return [torch.stack(values) for values in zip(*logged)]
+    return take_steps(fit.step, fit.columns, axis=1 if fit.agent is None else 0)
 
 
 def fit_together(fits: list[Fit]) -> list[list[Tensor]]:

@@ -4,6 +4,7 @@ Shapes: N agents, B batch, A actions, O observation, S state.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from inspo_core.algorithm_configs import LearnerConfig, ValueConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.cuda_graphs import take_steps
 from inspo_core.algorithms.networks import RowOptimizers, StackedMLP, StackedNetworks
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
@@ -23,7 +25,7 @@ N = TypeVar("N", bound=StackedNetworks)
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions drawn uniformly, the same ones for all agents."""
+    """Transitions drawn uniformly, the same ones for all agents; or G batches of them, in an axis before all others."""
 
     rows: Tensor  # (B,) of the data, where the transitions begin
     observations: Tensor  # (N, B, O), with memory (N, B, L, O + 1), as the next ones
@@ -36,6 +38,13 @@ class Batch:
     rewards: Tensor  # (B,) scaled
     discounts: Tensor  # (B,) gamma, 0 where the episode terminated
 
+    def columns(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def one(self, number: int) -> "Batch":
+        """Of several batches, one."""
+        return Batch(*(column[number] for column in self.columns()))
+
 
 class BatchLearner(ABC):
     """An algorithm of the contract in ``base.py``; its iteration is a pass of ``steps`` calls of :meth:`step`.
@@ -44,6 +53,7 @@ class BatchLearner(ABC):
     """
 
     policy_sharpness = 1.0  # see Policy; raised by algorithms that act greedily on values
+    recordable = True  # see take_steps; not if a step draws at random, or if more than its batch can change what it does
 
     def __init__(self, setup: Setup, config: LearnerConfig, steps: int, gamma: float = 1.0, reward_scale: str = "none"):
         self.data: Transitions = setup.data
@@ -92,18 +102,22 @@ class BatchLearner(ABC):
 
     def one_pass(self) -> dict[str, float]:
         """``steps`` gradient steps; means of what they log."""
-        sums: dict[str, Tensor] = {}
-        for batch in self._draw():
-            for name, value in self.step(batch).items():
-                sums[name] = sums.get(name, 0) + value.detach()
-        return {name: (total / self._steps).item() for name, total in sums.items()}
+        names: list[str] = []
 
-    def _draw(self) -> list[Batch]:
+        def step(batch: Sequence[Tensor]) -> list[Tensor]:
+            values = self.step(Batch(*batch))
+            names[:] = values
+            return [value.detach() for value in values.values()]
+
+        logged = take_steps(step, self._draw().columns(), axis=0, recordable=self.recordable)
+        return {name: values.mean().item() for name, values in zip(names, logged)}
+
+    def _draw(self) -> Batch:
         """The batches of an iteration. They are gathered at once: indexing them one by one takes as long as training small networks."""
         data, (g, b) = self.data, (self._steps, self._config.batch_size)
         drawn = torch.randint(len(data), (g, b), generator=self.streams["batches"], device=data.rows.device)
         rows = data.rows[drawn]
-        columns = Batch(
+        return Batch(
             rows=rows,
             observations=data.inputs(rows, self._config.memory).transpose(0, 1),
             next_observations=data.inputs(rows + 1, self._config.memory).transpose(0, 1),
@@ -115,7 +129,6 @@ class BatchLearner(ABC):
             rewards=self._rewards[drawn],
             discounts=self._discounts[drawn],
         )
-        return [Batch(*tensors) for tensors in zip(*(getattr(columns, field.name).unbind(0) for field in fields(Batch)))]
 
     def policy(self) -> Policy:
         return Policy(self._networks["policy"], self.data.observation_standardizer, self.policy_sharpness)

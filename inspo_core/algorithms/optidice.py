@@ -29,6 +29,8 @@ from inspo_core.algorithms.networks import masked_log_softmax
 
 
 class OptiDICE(ValueLearner):
+    recordable = False  # first states are drawn in every step
+
     def __init__(self, setup: Setup, config: OptiDICEConfig):
         super().__init__(setup, config)
         self._alpha, self._gamma, self._weight_clip = config.optidice_alpha, config.gamma, config.weight_clip

@@ -36,7 +36,7 @@ def test_the_dual_s_first_term_counts_absorbed_steps_as_advantage_0():
 def test_ratios_and_divergences_of_three_agents_are_those_of_the_joint_model():
     data = Transitions.from_dataset(permutation_data(), "cpu")
     algorithm = learner("alberdice", data, random_models(data), batch_size=20000, hidden=[8], critic_steps=1, ratio_clip=1e6)
-    algorithm._agent, batch = 1, algorithm._draw()[0]
+    algorithm._agent, batch = 1, algorithm._draw().one(0)
     ratios, divergences = algorithm._teammates(batch)
     mu = joint_table(algorithm._joint, data, 0, [1, 0, 2])
     pi = action_probabilities(algorithm.policy())

@@ -42,7 +42,7 @@ def mixed(algorithm: Algorithm, which: str, states: Tensor, values: Tensor) -> T
 def test_a_step_s_loss_is_the_formula(algorithm, monkeypatch):
     descended: dict[str, Tensor] = {}
     monkeypatch.setattr(algorithm, "descend", lambda *shared, **losses: descended.update(losses, shared=shared))
-    batch = algorithm._draw()[0]
+    batch = algorithm._draw().one(0)
     with torch.no_grad():
         values, following = (algorithm._networks["policy"](seen) for seen in (batch.observations, batch.next_observations))
         worth = algorithm._networks["policy target"](batch.next_observations)

@@ -19,7 +19,7 @@ def test_a_step_s_loss_is_the_formula(monkeypatch):
     algorithm._networks["policy target"].parameters.normal_(generator=torch.Generator().manual_seed(0))
     descended: dict[str, Tensor] = {}
     monkeypatch.setattr(algorithm, "descend", lambda **losses: descended.update(losses))
-    batch = algorithm._draw()[0]
+    batch = algorithm._draw().one(0)
     online, target = algorithm._networks["policy"], algorithm._networks["policy target"]
     with torch.no_grad():
         values, following, worth = online(batch.observations), online(batch.next_observations), target(batch.next_observations)
@@ -60,7 +60,7 @@ def test_it_keeps_to_the_data_where_they_are_all_of_one_kind():
 
 def test_the_gradient_leaves_unavailable_actions_alone():
     algorithm = learner("cql", Transitions.from_dataset(ragged_data(40), "cpu"), None, hidden=[8], batch_size=32)
-    batch = algorithm._draw()[0]
+    batch = algorithm._draw().one(0)
     values = torch.randn(3, 32, 3, requires_grad=True)
     conservative_loss(values, batch, torch.zeros(3, 32), 1.0)[0].sum().backward()
     assert (values.grad[~batch.available] == 0).all() and (values.grad[batch.available] != 0).all()

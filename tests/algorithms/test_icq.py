@@ -24,7 +24,7 @@ def test_targets_take_the_data_s_next_action_weighted_by_the_batch():
     data = Transitions.from_dataset(dataset, "cpu")
     algorithm = learner("icq", data, None, **TINY, icq_target_temperature=0.2)
     algorithm.iterate()
-    batch = algorithm._draw()[0]
+    batch = algorithm._draw().one(0)
     starts = {row: t for t, row in enumerate(data.rows.tolist())}
     totals, sums = {}, 0.0
     for b, row in enumerate(batch.rows.tolist()):

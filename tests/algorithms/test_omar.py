@@ -18,7 +18,7 @@ def test_a_step_s_losses_are_the_formulas(monkeypatch):
         algorithm._networks[name].parameters.normal_(generator=generator)
     descended: dict[str, Tensor] = {}
     monkeypatch.setattr(algorithm, "descend", lambda **losses: descended.update(losses))
-    batch = algorithm._draw()[0]
+    batch = algorithm._draw().one(0)
     with torch.no_grad():
         actor, critic = (algorithm._networks[name](batch.observations).double() for name in ("policy", "critic"))
         next_actor, next_critic = (algorithm._networks[f"{name} target"](batch.next_observations).double() for name in ("policy", "critic"))

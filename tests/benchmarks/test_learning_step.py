@@ -58,7 +58,7 @@ def test_values_equal_plain_values(small, algorithm, reference):
     plain = reference(learner)
     start = {name: network.parameters.clone() for name, network in learner._networks.items()}
     for _ in range(STEPS):
-        (batch,) = learner._draw()
+        batch = learner._draw().one(0)
         learner.step(batch)
         plain.step(batch)
     if algorithm == "omiga":
