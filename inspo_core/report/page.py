@@ -34,9 +34,10 @@ def write_page(experiments: list[Path], out: Path) -> None:
     Raises InspoError: a folder without a report, or one whose runs are not all there; an ``out`` that is something else.
     """
     command = f"python -m inspo_core.report.page {' '.join(map(str, experiments))} --out {out}"
+    here = origin(command)  # before figures are copied, which changes the checkout
     sections = _written(out) if out.exists() else {}
     for experiment in experiments:
-        sections[experiment.name] = "\n\n".join(_section(experiment, out.parent / "figures", command))
+        sections[experiment.name] = "\n\n".join(_section(experiment, out.parent / "figures", here))
     intro = (
         f"Each section is written by `python -m inspo_core.report.page runs/<experiment> --out {out}` from recorded runs, not by hand. What the "
         "numbers mean: [statistics.md](statistics.md). All are results of this implementation, none is the paper's."
@@ -53,7 +54,7 @@ def _written(page: Path) -> dict[str, str]:
     return {section.partition("\n")[0].removeprefix("## "): section.strip() for section in sections}
 
 
-def _section(experiment: Path, figures: Path, command: str) -> list[str]:
+def _section(experiment: Path, figures: Path, here: dict[str, Any]) -> list[str]:
     report = experiment / "report"
     if not (report / "table.md").is_file():
         raise InspoError(f"{report / 'table.md'} is missing; run the experiment with python -m pipelines.local, or name another folder")
@@ -69,7 +70,7 @@ def _section(experiment: Path, figures: Path, command: str) -> list[str]:
     if set(PAIR) <= {name for _, name, _ in runs}:
         datasets, seeds = ([*dict.fromkeys(run[field] for run in runs)] for field in (0, 2))
         parts += exact_rows(experiment, datasets, [int(seed) for seed in seeds])
-        parts += ["Computed when this page was written:", _table([["Commit", "Command", "Machine", "Versions"], _cells(origin(command))])]
+        parts += ["Computed when this page was written:", _table([["Commit", "Command", "Machine", "Versions"], _cells(here)])]
     return parts + _origins(experiment, runs)
 
 
