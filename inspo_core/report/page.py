@@ -31,19 +31,24 @@ def main() -> None:
 def write_page(experiments: list[Path], out: Path) -> None:
     """Write the sections of ``experiments`` in ``out`` from their reports, and copy their figures to ``figures/`` beside it.
 
+    A section that is there keeps its place; a new one goes before the next of ``experiments`` that is there, else to the end.
     Raises InspoError: a folder without a report, or one whose runs are not all there; an ``out`` that is something else.
     """
     command = f"python -m inspo_core.report.page {' '.join(map(str, experiments))} --out {out}"
     here = origin(command)  # before figures are copied, which changes the checkout
     sections = _written(out) if out.exists() else {}
-    for experiment in experiments:
+    order = list(sections)
+    for place, experiment in enumerate(experiments):
         sections[experiment.name] = "\n\n".join(_section(experiment, out.parent / "figures", here))
+        if experiment.name not in order:
+            after = (order.index(later.name) for later in experiments[place + 1 :] if later.name in order)
+            order.insert(next(after, len(order)), experiment.name)
     intro = (
         f"Each section is written by `python -m inspo_core.report.page runs/<experiment> --out {out}` from recorded runs, not by hand. What the "
         "numbers mean: [statistics.md](statistics.md). All are results of this implementation, none is the paper's."
     )
     with atomic_file(out) as aside:
-        aside.write_text("\n\n".join([TITLE, intro, *sections.values()]) + "\n")
+        aside.write_text("\n\n".join([TITLE, intro, *(sections[name] for name in order)]) + "\n")
 
 
 def _written(page: Path) -> dict[str, str]:

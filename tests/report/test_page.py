@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,10 @@ def made(make_tree, tmp_path_factory):
 def experiment(made, tmp_path):
     """A copy to change."""
     return shutil.copytree(made, tmp_path / "runs/small")
+
+
+def sections_of(page: Path) -> list[str]:
+    return re.findall("^## (.*)", page.read_text(), re.MULTILINE)
 
 
 def test_a_page_holds_the_tables_the_figures_and_where_the_runs_come_from(experiment, tmp_path):
@@ -72,10 +77,20 @@ def test_sections_of_other_experiments_stay_as_they_are(experiment, tmp_path):
     shutil.rmtree(first)
     write_page([second, third], out)
     text = out.read_text()
-    assert re.findall("^## (.*)", text, re.MULTILINE) == ["first", "second", "third"]
+    assert sections_of(out) == ["first", "second", "third"]
     assert text.partition("\n## second\n")[0] == before.partition("\n## second\n")[0]
     of_second = text.partition("\n## second\n")[2].partition("\n## third\n")[0]
     assert "| xor_z |" in of_second and "| xor_c |" in before
+
+
+def test_a_new_section_goes_before_the_next_one_of_the_call(experiment, tmp_path):
+    out = tmp_path / "docs/results.md"
+    first, second, third = (shutil.copytree(experiment, tmp_path / name) for name in ("first", "second", "third"))
+    write_page([first, third], out)
+    write_page([second, third], out)
+    assert sections_of(out) == ["first", "second", "third"]
+    write_page([third, second, first], out)
+    assert sections_of(out) == ["first", "second", "third"]
 
 
 def test_another_file_is_not_written_over(experiment, tmp_path):
