@@ -121,7 +121,7 @@ def test_every_request_says_who_asks_and_nothing_else_does(submit, monkeypatch, 
 def test_a_benchmark_that_may_be_too_large_for_kubeflow_is_said_to_be(submit):
     headline = ["benchmark", *DATA, "--params", "experiments/headline.yaml", "--dry-run"]
     code, _, err = submit(*headline)
-    assert code == 0 and err.startswith("warning: the run has 240 steps") and "--seeds-per-task" in err
+    assert code == 0 and err.startswith("warning: the run has 180 steps") and "--seeds-per-task" in err
     assert submit(*headline, "--set", "experiment.datasets=[xor_b, xor_c, xor_d]")[2] == ""
     refused(*submit(*headline, "--seeds-per-task", "1")[::2], "the benchmark's plan has", "fewer datasets")
 
