@@ -113,7 +113,7 @@ def standings(results: Results, rows: list[Row], metric: str) -> dict[tuple[str,
     Nothing where there is one algorithm alone, or where one of them has no interval.
     """
     first, *others = results.names
-    estimates = {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
+    estimates = _estimates(rows, metric)
     found: dict[tuple[str, str], list[str]] = {(dataset, standing): [] for dataset in results.played for standing in STANDINGS}
     for dataset in results.played:
         for other in others:
@@ -132,7 +132,7 @@ def contrasts(results: Results, rows: list[Row], metric: str) -> dict[tuple[str,
 
     A pair is two entries of an algorithm whose trainings differ in one parameter; :func:`standings` has those of the first entry.
     """
-    estimates = {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
+    estimates = _estimates(rows, metric)
     found = {}
     for name, other in combinations(results.names[1:], 2):
         for dataset in results.played:
@@ -145,6 +145,11 @@ def contrasts(results: Results, rows: list[Row], metric: str) -> dict[tuple[str,
                 (key,) = changed
                 found[f"{other} beside {name} ({key}: {theirs.config.get(key)}, not {ours.config[key]})", dataset] = standing
     return found
+
+
+def _estimates(rows: list[Row], metric: str) -> dict[tuple[str, str], Estimate]:
+    """By dataset and name."""
+    return {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
 
 
 def _standing(ours: Estimate, theirs: Estimate) -> str | None:
