@@ -4,7 +4,7 @@
 
 A sweep of every seed, alone and together, taken in turns in this one run, with the default parameters and a product behavior policy;
 networks and batches of the small games and of StarCraft tasks. Printed are medians of the wall clock's time a seed and sweep, and ratios.
-With ``--device cuda`` the same on a GPU.
+On one thread of a processor; ``gpu.sh`` measures a GPU.
 """
 
 import argparse
@@ -12,41 +12,33 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from typing import Any
 
 import torch
 
 from benchmarks.learning_step import SHAPES, Shape, config_of, random_data
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import BehaviorModels
-from inspo_core.algorithms.fits import Together, fit_alone
-from inspo_core.algorithms.inspo import InSPO
-from inspo_core.algorithms.networks import Standardizer
+from inspo_core.algorithms.configs import InSPOConfig
+from inspo_core.algorithms.inspo.sweep import InSPO
+from inspo_core.algorithms.seed_batching import Fitter, Together, fit_alone
 from inspo_core.algorithms.transitions import Transitions
-from inspo_core.loop import choose_device
 
-SIZES = {"game": {"hidden": [64, 64], "batch_size": 256}, "2s3z": {}}
+SIZES: dict[str, dict[str, Any]] = {"game": {"hidden": [64, 64], "batch_size": 256}, "2s3z": {}}
 GAME = Shape(agents=2, observation=4, state=8, actions=5)
-
-
-def on(device: str, data: Transitions) -> Transitions:
-    moved = {field.name: value.to(device) for field in fields(data) if isinstance(value := getattr(data, field.name), torch.Tensor)}
-    standardizer = data.observation_standardizer
-    return replace(data, **moved, observation_standardizer=Standardizer(standardizer.mean.to(device), standardizer.scale.to(device)))
 
 
 class Seeds:
     """Runs on the same data, each with a seed of its own."""
 
-    def __init__(self, size: str, count: int, device: str):
-        config = config_of("inspo", behavior="product", **SIZES[size])
-        data = on(device, random_data(SHAPES.get(size, GAME), 4 * config.pool_size))
+    def __init__(self, config: InSPOConfig, data: Transitions, count: int):
+        device = str(data.device)
         models = BehaviorModels.create(data, config.hidden, 0, torch.Generator(device).manual_seed(1))
-        self._fit = fit_alone  # exchanged between sweeps
+        self._fit: Fitter = fit_alone  # exchanged between sweeps
         self._runs = [InSPO(Setup(data, lambda: models, 50, seed, device, lambda fit: self._fit(fit)), config) for seed in range(count)]
 
-    def alone(self) -> None:
-        self._fit = fit_alone
+    def alone(self, fit: Fitter = fit_alone) -> None:
+        self._fit = fit
         for run in self._runs:
             run.iterate()
 
@@ -65,32 +57,27 @@ class Seeds:
             thread.join()
 
 
-def seconds(step: Callable[[], None], device: str) -> float:
-    def now() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    start = now()
+def seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
     step()
-    return now() - start
+    return time.perf_counter() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batched_seeds", description="Time seeds together and one by one.")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 5, 20], help="how many seeds (default: %(default)s)")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if device == 'cuda' else torch.backends.cpu.get_cpu_capability()}")
+    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     print(f"milliseconds a seed and sweep\n\n{'size':10}{'seeds':>6}{'one by one':>12}{'together':>12}{'ratio':>8}")
-    for size in SIZES:
+    for size, changes in SIZES.items():
+        config = config_of("inspo", behavior_model="product", **changes)
+        data = random_data(SHAPES.get(size, GAME), 4 * config.pool_size)
         for count in arguments.seeds:
-            seeds = Seeds(size, count, device)
+            seeds = Seeds(config, data, count)
             seeds.alone(), seeds.together()
-            rounds = [(seconds(seeds.alone, device), seconds(seeds.together, device)) for _ in range(arguments.rounds)]
+            rounds = [(seconds(seeds.alone), seconds(seeds.together)) for _ in range(arguments.rounds)]
             alone, together = (1000 * statistics.median(times) / count for times in zip(*rounds))
             print(f"{size:10}{count:6}{alone:12.1f}{together:12.1f}{alone / together:8.2f}")
 

@@ -9,7 +9,6 @@ already updated, its weights and its policy. Printed are medians of the processo
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -18,21 +17,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.plain import Draws, PlainInSPO
 from benchmarks.plain_values import PlainCFCQL, PlainOMIGA
-from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import BehaviorModels
-from inspo_core.algorithms.critics import Pool, Temperatures
-from inspo_core.algorithms.inspo import InSPO
+from inspo_core.algorithms.configs import InSPOConfig
+from inspo_core.algorithms.inspo.critics import Pool, Temperatures
+from inspo_core.algorithms.inspo.sweep import InSPO
 from inspo_core.algorithms.learner import BatchLearner
 from inspo_core.algorithms.mixing import TwoLayerMixing
-from inspo_core.algorithms.networks import Standardizer
-from inspo_core.algorithms.registry import ALGORITHMS
-from inspo_core.algorithms.transitions import Transitions
-from inspo_core.config import algorithm_config, load_params
+from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
+from inspo_core.config.learners import learner_of
+from inspo_core.config.reading import load_params
+from inspo_core.config.sections import VariantConfig
+from inspo_core.datasets import EpisodeDataset
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
@@ -47,28 +49,30 @@ class Shape:
 
 SHAPES = {"2s3z": Shape(5, 80, 120, 11), "6h_vs_8z": Shape(6, 78, 140, 14)}
 HIDDEN, BATCH = [256, 256], 128
-SWEEP = {"pool_size": BATCH, "critic_steps": 1, "refit_steps": 1, "policy_steps": 1, "behavior": "product"}
+SWEEP = {"pool_size": BATCH, "critic_steps": 1, "refit_steps": 1, "policy_steps": 1, "behavior_model": "product"}
 
 
-def random_data(shape: Shape, count: int = 4 * BATCH) -> Transitions:
-    """One long episode of standard normal features, random actions, rewards and masks."""
-    generator = torch.Generator().manual_seed(0)
+def random_data(shape: Shape, count: int = 4 * BATCH, device: str = "cpu") -> Transitions:
+    """One long episode of standard normal features, random actions, rewards, masks and terminations."""
+    rng = np.random.default_rng(0)
     rows = count + 1
-    available = torch.rand(shape.agents, rows, shape.actions, generator=generator) < 0.7
-    actions = (torch.rand(shape.agents, rows, shape.actions, generator=generator) * available).argmax(-1)
-    available.scatter_(2, actions.unsqueeze(2), True)
-    still = torch.zeros(shape.agents, 1, shape.observation)
-    return Transitions(
-        observations=torch.randn(shape.agents, rows, shape.observation, generator=generator),
-        states=torch.randn(rows, shape.state, generator=generator),
-        available=available,
-        actions=actions[:, :-1].contiguous(),
-        rewards=torch.randn(count, generator=generator),
-        continues=(torch.rand(count, generator=generator) > 0.05).float(),
-        rows=torch.arange(count),
-        ages=torch.arange(rows),
-        observation_standardizer=Standardizer(still, torch.ones_like(still)),
+    available = rng.random((rows, shape.agents, shape.actions)) < 0.7
+    available[..., 0] |= ~available.any(axis=2)
+    dataset = EpisodeDataset(
+        name="random",
+        env="made",
+        n_actions=shape.actions,
+        observations=rng.standard_normal((rows, shape.agents, shape.observation), dtype=np.float32),
+        states=rng.standard_normal((rows, shape.state), dtype=np.float32),
+        available_actions=available,
+        actions=(rng.random(available.shape) * available).argmax(axis=2)[:-1],
+        rewards=rng.standard_normal(count, dtype=np.float32),
+        terminations=rng.random(count) < 0.05,
+        truncations=np.zeros(count, dtype=bool),
+        behavior_log_probs=None,
+        episode_offsets=np.array([0, count]),
     )
+    return ResidentTransitions(dataset, device)
 
 
 class RecordedInSPO(InSPO):
@@ -90,7 +94,8 @@ class RecordedInSPO(InSPO):
 
     def _draw_pool(self, temperatures: Temperatures) -> Pool:
         pool = super()._draw_pool(temperatures)
-        self.draws = Draws(torch.searchsorted(self._data.rows, pool.rows), [], torch.empty(0), [], [])
+        every = self._data.rows(torch.arange(len(self._data)))
+        self.draws = Draws(torch.searchsorted(every, pool.rows), [], torch.empty(0), [], [])
         return pool
 
     def _order(self) -> list[int]:
@@ -159,11 +164,12 @@ def compare(steps: Mapping[str, Callable[[], None]], rounds: int, repeats: int) 
     return {name: tuple(statistics.median(column) for column in zip(*values[1:])) for name, values in times.items()}  # the first warms up
 
 
-def learner_of(algorithm: str, shape: Shape, steps: int = 1) -> BatchLearner:
+def batch_learner(algorithm: str, shape: Shape, steps: int = 1) -> BatchLearner:
     """OMIGA or CFCQL on random data, ``steps`` an iteration."""
     data = random_data(shape)
     models = BehaviorModels.create(data, HIDDEN, 0, torch.Generator().manual_seed(1))
-    return ALGORITHMS[algorithm](Setup(data, lambda: models, 1, 0, "cpu"), config_of(algorithm, critic_steps=steps))
+    made: BatchLearner = ALGORITHMS[algorithm].load()(Setup(data, lambda: models, 1, 0, "cpu"), config_of(algorithm, critic_steps=steps))
+    return made
 
 
 def limit_of_omiga(shape: Shape) -> Callable[[], None]:
@@ -177,7 +183,7 @@ def limit_of_omiga(shape: Shape) -> Callable[[], None]:
 
 
 def limit_of_cfcql(shape: Shape) -> Callable[[], None]:
-    outputs = TwoLayerMixing.outputs(shape.agents, config_of("cfcql").cfcql_mixing_width)
+    outputs = TwoLayerMixing.outputs(shape.agents, config_of("cfcql").mixing_width)
     parts = [
         products(shape, shape.agents, shape.observation, shape.actions, forwards=3, backwards=1),  # Q at s, at s', its target at s'
         products(shape, 1, shape.state, outputs, forwards=2, backwards=1),
@@ -196,7 +202,7 @@ def steps_of(algorithm: str, shape: Shape) -> dict[str, Callable[[], object]]:
             "plain": lambda: plain.sweep(None, config.alpha, config.beta),
             "products": limit_of_inspo(shape),
         }
-    learner = learner_of(algorithm, shape)
+    learner = batch_learner(algorithm, shape)
     reference = {"omiga": PlainOMIGA, "cfcql": PlainCFCQL}[algorithm](learner)
     batch = learner._draw().one(0)
     limit = {"omiga": limit_of_omiga, "cfcql": limit_of_cfcql}[algorithm](shape)
@@ -204,9 +210,9 @@ def steps_of(algorithm: str, shape: Shape) -> dict[str, Callable[[], object]]:
 
 
 def config_of(algorithm: str, **changes: object) -> Any:
-    """The parameters of ``params.yaml`` with the sizes of this benchmark."""
-    sizes = {"hidden": HIDDEN, "batch_size": BATCH, **changes}
-    return algorithm_config(algorithm, load_params(PARAMS, [f"train.{key}={json.dumps(value)}" for key, value in sizes.items()]).train)
+    """The parameters of ``params.yaml`` with the sizes of this benchmark and other changes, of shared keys or the algorithm's own."""
+    variant = VariantConfig(algorithm=algorithm, **{"hidden": HIDDEN, "batch_size": BATCH, **changes})
+    return learner_of("changed", load_params(PARAMS).model_copy(update={"variants": {"changed": variant}})).config
 
 
 def main() -> None:
@@ -217,9 +223,13 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread, hidden {HIDDEN}, batch {BATCH}")
     print("milliseconds a step: processor's time, wall clock's in brackets\n")
-    print(f"{'shape':10}{'step':8}{'plain':>18}{'project':>18}{'products':>18}{'plain/project':>15}{'project/products':>18}{'sweep/OMIGA':>13}")
+    print(
+        f"{'shape':10}{'step':8}{'plain':>18}{'project':>18}{'products':>18}{'plain/project':>15}{'project/products':>18}{'sweep/OMIGA':>13}"
+    )
     for name, shape in SHAPES.items():
-        every = {f"{algorithm} {kind}": step for algorithm in ("omiga", "inspo", "cfcql") for kind, step in steps_of(algorithm, shape).items()}
+        every = {
+            f"{algorithm} {kind}": step for algorithm in ("omiga", "inspo", "cfcql") for kind, step in steps_of(algorithm, shape).items()
+        }
         times = compare(every, arguments.rounds, arguments.repeats)
         for algorithm in ("inspo", "omiga", "cfcql"):
             plain, project, limit = (times[f"{algorithm} {kind}"] for kind in ("plain", "project", "products"))
@@ -227,7 +237,7 @@ def main() -> None:
             ratios = f"{plain[0] / project[0]:15.2f}{project[0] / limit[0]:18.2f}"
             sweep = f"{project[0] / times['omiga project'][0]:13.2f}" if algorithm == "inspo" else ""
             print(f"{name:10}{algorithm:8}{row}{ratios}{sweep}")
-        learner = learner_of("omiga", shape, steps=20)
+        learner = batch_learner("omiga", shape, steps=20)
         (draw, _), (iteration, _) = compare({"draw": learner._draw, "iteration": learner.iterate}, arguments.rounds, 1).values()
         print(f"{name:10}drawing the batches is {100 * draw / iteration:.1f} % of an iteration of OMIGA")
 

@@ -1,6 +1,6 @@
 """InSPO's sweep in the style of public code: a list of modules an agent, an optimizer each, loops in Python.
 
-The same arithmetic as ``inspo_core.algorithms.inspo`` with a product behavior policy, local Q and resampling, on batches that are
+The same arithmetic as ``inspo_core.algorithms.inspo.sweep`` with a product behavior policy, local Q and resampling, on batches that are
 given; tests/benchmarks holds the two together, ``learning_step.py`` times them against one another.
 
 Shapes: N agents, P pool, G gradient steps, B batch, A actions.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inspo_core.algorithm_configs import InSPOConfig
 from inspo_core.algorithms.behavior_models import is_supported
+from inspo_core.algorithms.configs import InSPOConfig
 from inspo_core.algorithms.networks import IMPOSSIBLE, StackedMLP
 from inspo_core.algorithms.transitions import Transitions
 
@@ -71,29 +71,32 @@ class PlainInSPO:
         """One sweep and what it logs; the batches are those of ``draws`` or, without them, drawn here."""
         data, config, temperature = self.data, self.config, alpha + beta
         pool = draws.pool if draws else torch.randperm(len(data))[: config.pool_size]
-        rows = data.rows[pool]
-        states, next_states = data.states[rows], data.states[rows + 1]
-        rewards, discounts = data.rewards[pool] / self.scale, config.gamma * data.continues[pool]
-        limit = max(data.rewards.max().item() / self.scale, 0.0) / (1 - config.gamma)
+        rows = data.rows(pool)
+        states, next_states = data.states(rows), data.states(rows + 1)
+        observations, next_observations = data.observations(rows), data.observations(rows + 1)
+        available, next_available = data.available(rows), data.available(rows + 1)
+        played = data.actions(pool)
+        rewards, discounts = data.rewards(pool) / self.scale, config.gamma * data.continues(pool)
+        limit = max(data.highest_reward / self.scale, 0.0) / (1 - config.gamma)
         log_mu, log_pi, next_pi, counted = [], [], [], []
         regulariser = torch.zeros(len(rows))
         with torch.no_grad():
             for i in range(self.n):
-                now, then = data.observations[i, rows], data.observations[i, rows + 1]
-                log_mu.append(masked(self.clones[i](now), data.available[i, rows]))
-                log_pi.append(masked(self.policies[i](now), data.available[i, rows]))
-                next_log_mu = masked(self.clones[i](then), data.available[i, rows + 1])
+                now, then = observations[i], next_observations[i]
+                log_mu.append(masked(self.clones[i](now), available[i]))
+                log_pi.append(masked(self.policies[i](now), available[i]))
+                next_log_mu = masked(self.clones[i](then), next_available[i])
                 next_log_pi = masked(self.policies[i](then), self.supported(next_log_mu))
                 next_pi.append(next_log_pi.exp())
                 regulariser -= alpha * (next_pi[i] * (next_log_pi - next_log_mu)).sum(-1)
-                counted.append(self.supported(log_mu[i]).scatter(1, data.actions[i, pool].unsqueeze(1), True))
+                counted.append(self.supported(log_mu[i]).scatter(1, played[i].unsqueeze(1), True))
 
         def ratio(i: int) -> Tensor:
             product = torch.ones(len(rows))
             for j in range(self.n):
                 if j != i:
-                    played = data.actions[j, pool].unsqueeze(1)
-                    product = product * (log_pi[j].gather(1, played) - log_mu[j].gather(1, played)).squeeze(1).exp()
+                    taken = played[j].unsqueeze(1)
+                    product = product * (log_pi[j].gather(1, taken) - log_mu[j].gather(1, taken)).squeeze(1).exp()
             return product.clamp(1e-8, config.ratio_clip)
 
         def drawn(i: int, steps: int) -> Tensor:
@@ -103,7 +106,7 @@ class PlainInSPO:
             with torch.no_grad():
                 next_v = (next_pi[i][chosen] * self.targets[i](next_states[chosen])).sum(-1) + regulariser[chosen]
                 targets = rewards[chosen] + discounts[chosen] * next_v.clamp(max=limit)
-            q = self.critics[i](states[chosen]).gather(1, data.actions[i, pool[chosen]].unsqueeze(1)).squeeze(1)
+            q = self.critics[i](states[chosen]).gather(1, played[i, chosen].unsqueeze(1)).squeeze(1)
             loss = (q - targets).square().mean()
             descend([self.critic_adams[i]], loss)
             return loss.item()
@@ -120,18 +123,18 @@ class PlainInSPO:
                 refits = draws.refits[turn - 1] if draws else drawn(i, config.refit_steps)
                 for step in range(config.refit_steps):
                     critic_step(i, refits[step * size : (step + 1) * size])
-            actions = data.actions[i, pool]
+            actions = played[i]
             with torch.no_grad():
                 gains = self.critics[i](states) + alpha * log_mu[i]
                 log_target = masked(gains / temperature, counted[i])
                 weights = (log_target - log_mu[i]).gather(1, actions.unsqueeze(1)).squeeze(1).exp()
                 clipped = weights.clamp(max=config.weight_clip)
             for chosen in draws.policies[turn] if draws else torch.randint(len(rows), (config.policy_steps, size)):
-                log_probs = masked(self.policies[i](data.observations[i, rows[chosen]]), data.available[i, rows[chosen]])
+                log_probs = masked(self.policies[i](observations[i, chosen]), available[i, chosen])
                 loss = -(clipped[chosen] * log_probs.gather(1, actions[chosen].unsqueeze(1)).squeeze(1)).mean()
                 descend([self.policy_adams[i]], loss)
             with torch.no_grad():
-                before, log_pi[i] = log_pi[i], masked(self.policies[i](data.observations[i, rows]), data.available[i, rows])
+                before, log_pi[i] = log_pi[i], masked(self.policies[i](observations[i]), available[i])
                 objectives = []
                 for policy in (before, log_pi[i]):
                     kept = masked(policy, counted[i])

@@ -35,10 +35,12 @@ class PlainOMIGA:
         self.policies, self.q, self.v = (modules_of(learner, name) for name in ("policy", "q", "v"))
         self.q_targets, self.v_targets = modules_of(learner, "q"), modules_of(learner, "v")
         (self.mixer,), (self.mixer_target,) = modules_of(learner, "mixer"), modules_of(learner, "mixer")
-        self.optimizers = [*(adam for group in (self.policies, self.q, self.v, [self.mixer]) for adam in adams(group, self.config.learning_rate))]
+        self.optimizers = [
+            *(adam for group in (self.policies, self.q, self.v, [self.mixer]) for adam in adams(group, self.config.learning_rate))
+        ]
 
     def step(self, batch: Batch) -> None:
-        config, alpha = self.config, self.config.omiga_alpha
+        config, alpha = self.config, self.config.alpha
         with torch.no_grad():
             next_v = torch.stack([self.v_targets[i](batch.next_observations[i]).squeeze(1) for i in range(self.n)])
             next_total = Mixing.at(stacked_call(self.mixer_target), batch.next_states).total(next_v)
@@ -91,12 +93,12 @@ class PlainCFCQL:
             totals.append(torch.stack(others, 1))
         counterfactual = torch.stack(totals)  # (N, B, A)
         with torch.no_grad():
-            weights = agent_weights(counterfactual, batch.available, self.log_mu[:, batch.rows], config.cfcql_temperature)
+            weights = agent_weights(counterfactual, batch.available, self.log_mu[:, batch.rows], config.temperature)
         soft = torch.where(batch.available, counterfactual, IMPOSSIBLE).logsumexp(2)
-        loss = 0.5 * (total - targets).square().mean() + config.cfcql_alpha * ((weights * soft).sum(0) - total).mean()
+        loss = 0.5 * (total - targets).square().mean() + config.alpha * ((weights * soft).sum(0) - total).mean()
         descend(self.optimizers, loss)
         for slow, fast in zip([*self.value_targets, self.mixer_target], [*self.values, self.mixer]):
             follow(slow, fast, config.target_rate)
 
     def mix(self, mixer: nn.Sequential, states: Tensor, values: Tensor) -> Tensor:
-        return TwoLayerMixing.at(stacked_call(mixer), states, self.config.cfcql_mixing_width).total(values)
+        return TwoLayerMixing.at(stacked_call(mixer), states, self.config.mixing_width).total(values)

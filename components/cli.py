@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.executor import add_executor
-from inspo_core.algorithm_configs import ALGORITHM_CONFIGS
-from inspo_core.config import Params, load_params
+from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.code_hashes import check_code_hashes
+from inspo_core.config.reading import load_params
+from inspo_core.config.sections import Params
 from inspo_core.errors import InspoError
 
 EXIT_BAD_INPUT = 2
@@ -32,7 +34,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one parameter, e.g. train.alpha=0.2; may be repeated; a JSON object sets several",
+        help="override one parameter, e.g. train.inspo.alpha=0.2; may be repeated; a JSON object sets several",
     )
 
 
@@ -41,9 +43,16 @@ def params_of(arguments: argparse.Namespace) -> Params:
     return load_params(arguments.params, arguments.overrides)
 
 
+def checked_params(arguments: argparse.Namespace, stage: str, dataset: str = "", name: str = "") -> Params:
+    """The parameters of a run of ``stage``, as :func:`params_of`; a ``code.yaml`` that is out of date for it is refused."""
+    params = params_of(arguments)
+    check_code_hashes(params, stage, dataset, name)
+    return params
+
+
 def add_algorithm(parser: argparse.ArgumentParser) -> None:
     """Add ``--algorithm``."""
-    names = f"what learns: {', '.join(ALGORITHM_CONFIGS)}, or a name of the section variants in the parameters"
+    names = f"what learns: {', '.join(ALGORITHMS)}, or a name of the section variants in the parameters"
     parser.add_argument("--algorithm", required=True, metavar="NAME", help=names)
 
 
@@ -60,6 +69,21 @@ def add_record(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="tell the shared store (INSPO_STORE) under this key how every seed ended; failed seeds then fail the task only if all failed",
     )
+
+
+def add_planned(parser: argparse.ArgumentParser) -> None:
+    """Add ``--planned``."""
+    parser.add_argument(
+        "--planned",
+        default="",
+        metavar="KEY",
+        help="key of the task in a pipeline's plan; code that is not what it was planned with is refused",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="what computes (default: as the parameters say)")
 
 
 def _seed_list(text: str) -> list[int]:

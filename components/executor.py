@@ -11,7 +11,9 @@ from inspo_core.files import write_json
 
 def add_executor(parser: argparse.ArgumentParser) -> None:
     """Add ``--executor-input``, for which Kubeflow puts in its description of the task."""
-    parser.add_argument("--executor-input", type=_described, metavar="JSON", help="Kubeflow's description of the task; other callers leave it out")
+    parser.add_argument(
+        "--executor-input", type=_described, metavar="JSON", help="Kubeflow's description of the task; other callers leave it out"
+    )
 
 
 def write_executor_output(arguments: argparse.Namespace, **metadata: dict[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""The one error that a user is meant to read."""
+"""What a user is meant to read."""
+
+import sys
 
 
 class InspoError(Exception):
@@ -6,3 +8,8 @@ class InspoError(Exception):
 
     Commands print it as ``error: ...`` and exit with status 2; anything else that escapes is a bug.
     """
+
+
+def warn(sentence: str) -> None:
+    """Print a warning to standard error: something is not as it should be, and the work goes on."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Writing files so that nothing half-written is ever seen: write aside, then rename."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -15,6 +16,30 @@ from inspo_core.errors import InspoError
 def canonical_json(value: Any) -> str:
     """JSON whose bytes depend on the value alone: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a JSON value's canonical form, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_hash(path: Path) -> str:
+    """One hash of a file, or of a directory's relative file names and their contents.
+
+    Raises InspoError if there is nothing at ``path``.
+    """
+    if path.is_file():
+        return file_hash(path)
+    if not path.is_dir():
+        raise InspoError(f"{path} is missing; run the stage that makes it first")
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return hash_of({str(file.relative_to(path)): file_hash(file) for file in files})
 
 
 @contextmanager

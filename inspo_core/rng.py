@@ -25,3 +25,17 @@ def torch_stream(seed: int, name: str, device: str = "cpu") -> "torch.Generator"
     import torch  # the games and the data need only NumPy, and torch takes a second to import
 
     return torch.Generator(device).manual_seed(stream_seed(seed, name))
+
+
+class Streams(dict[str, "torch.Generator"]):
+    """The named random streams of one training run."""
+
+    def __init__(self, seed: int, names: list[str], device: str):
+        super().__init__({name: torch_stream(seed, name, device) for name in names})
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        return {name: generator.get_state() for name, generator in self.items()}
+
+    def load_state_dict(self, state: "dict[str, torch.Tensor]") -> None:
+        for name, generator in self.items():
+            generator.set_state(state[name])

@@ -20,7 +20,7 @@ def benchmark(placement: Placement, cache: bool = True) -> BaseComponent:
     """The pipeline, its steps placed by ``placement``, which must set INSPO_STORE: the report finds there what the tasks have made.
 
     Its parameter ``plan`` is made by :func:`pipelines.plan.benchmark_plan`. Tasks in a loop share one cache key, so Kubeflow's own is
-    used, of which the fingerprint is a part because every task has it as a parameter. Without ``cache`` every task runs; seeds that are
+    used, of which the task's key is a part because every task has it as a parameter. Without ``cache`` every task runs; seeds that are
     finished it finds in the shared store.
     """
     of_datasets = _of_datasets(placement, cache)
@@ -71,12 +71,16 @@ def _of_dataset(placement: Placement, cache: bool) -> BaseComponent:
         overrides: Dict[str, Any],
     ):
         of_data = {"dataset": dataset, "overrides": overrides}
-        data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, fingerprint=ingest_key, **of_data)
-        clones = behavior(data=data.output, seeds=seeds, fingerprint=behavior_key, record=behavior_key, **of_data)
+        data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, planned=ingest_key, **of_data)
+        clones = behavior(
+            data=data.output, seeds=seeds, device=placement.device("behavior"), planned=behavior_key, record=behavior_key, **of_data
+        )
         with dsl.ParallelFor(runs, name="runs", parallelism=AT_ONCE) as run:
             of_run = {**of_data, "algorithm": run.algorithm, "seeds": run.seeds}
-            policies = train(data=data.output, clones=clones.output, fingerprint=run.train, record=run.train, **of_run)
-            evaluations = evaluate(policies=policies.output, fingerprint=run.evaluate, record=run.evaluate, **of_run)
+            policies = train(
+                data=data.output, clones=clones.output, device=placement.device("train"), planned=run.train, record=run.train, **of_run
+            )
+            evaluations = evaluate(policies=policies.output, planned=run.evaluate, record=run.evaluate, **of_run)
         for step, task in {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations}.items():
             task.set_caching_options(cache)
             placement.apply(task, step)

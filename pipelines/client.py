@@ -74,7 +74,8 @@ class Kubeflow:
 
         A server that does not answer for a while is asked again, for ``PATIENCE`` times. Errors say that the run goes on.
         """
-        state, steps, silent = None, {}, 0
+        state, silent = None, 0
+        steps: dict[str, str] = {}
         while state not in ENDED:
             if state:
                 time.sleep(POLL_SECONDS)

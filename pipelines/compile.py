@@ -1,16 +1,18 @@
 """Compile the pipelines to the YAML that Kubeflow takes: ``python -m pipelines.compile``."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
 
 from components.cli import run
 from pipelines.benchmark import benchmark
 from pipelines.experiment import experiment
-from pipelines.placement import load_placement
+from pipelines.placement import Placement, load_placement
 
-PIPELINES = {"experiment": experiment, "benchmark": benchmark}
+PIPELINES: dict[str, Callable[[Placement], BaseComponent]] = {"experiment": experiment, "benchmark": benchmark}
 PLACEMENTS = Path(__file__).parent / "placements"
 
 

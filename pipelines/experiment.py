@@ -17,7 +17,7 @@ from pipelines.placement import Placement
 def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: bool = True) -> BaseComponent:
     """The pipeline, its steps placed by ``placement``.
 
-    ``keys``: the fingerprint of each stage, from :func:`pipelines.plan.experiment_keys`. It is the step's cache key, and a parameter of it
+    ``keys``: the key of each stage, from :func:`pipelines.plan.experiment_keys`. It is the step's cache key, and a parameter of it
     for servers that know no such key (2.17.0 does not, kubeflow/pipelines#13762). None leaves the cache to Kubeflow, which knows
     parameters, artifacts and the image's name, but not what changed inside an image or a revision of that name. Without ``cache`` every
     step runs.
@@ -39,11 +39,15 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: 
         end = finish(overrides=overrides, dataset=dataset, algorithm=algorithm)
         with dsl.ExitHandler(end, name="experiment"):
             where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
-            data = ingest(**where, fingerprint=keys.get("ingest", ""), **data_of)
-            clones = behavior(data=data.output, seeds=seeds, fingerprint=keys.get("behavior", ""), record="", **data_of)
-            policies = train(data=data.output, clones=clones.output, fingerprint=keys.get("train", ""), record="", **run_of)
-            evaluations = evaluate(policies=policies.output, fingerprint=keys.get("evaluate", ""), record="", **run_of)
-            reported = report(evaluations=evaluations.output, policies=policies.output, fingerprint=keys.get("report", ""), **run_of)
+            data = ingest(**where, planned=keys.get("ingest", ""), **data_of)
+            clones = behavior(
+                data=data.output, seeds=seeds, device=placement.device("behavior"), planned=keys.get("behavior", ""), record="", **data_of
+            )
+            policies = train(
+                data=data.output, clones=clones.output, device=placement.device("train"), planned=keys.get("train", ""), record="", **run_of
+            )
+            evaluations = evaluate(policies=policies.output, planned=keys.get("evaluate", ""), record="", **run_of)
+            reported = report(evaluations=evaluations.output, policies=policies.output, planned=keys.get("report", ""), **run_of)
         steps = {"ingest": data, "behavior": clones, "train": policies, "evaluate": evaluations, "report": reported}
         for step, task in steps.items():
             task.set_caching_options(cache, cache_key=keys.get(step) if cache else None)

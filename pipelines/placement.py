@@ -1,17 +1,20 @@
 """Where and how the steps of a pipeline run in the cluster: one YAML file, applied to the tasks of a graph that says nothing of it.
 
-Nothing here enters a fingerprint: moving a step to another node, or giving it more memory, makes no result anew.
+Moving a step to another node, or giving it more memory, makes no result anew. Only the device that computes is part of what a result is: a
+step that asks for a GPU is told to compute there.
 """
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from kfp import dsl, kubernetes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from inspo_core.config.reading import merge
 from inspo_core.errors import InspoError
+from inspo_core.section import sentences
 
 NVIDIA = "nvidia.com/gpu"
 Step = Literal["ingest", "behavior", "train", "evaluate", "report", "finish"]
@@ -106,7 +109,7 @@ class Pod(_Settings):
         return self
 
 
-PARTS = {
+PARTS: dict[str, type[_Settings]] = {
     "cpu": Processors,
     "memory": Memory,
     "gpu": Gpu,
@@ -126,22 +129,23 @@ class Placement(_Settings):
 
     def pod(self, step: str) -> Pod:
         """The settings of ``step``: its mappings are merged with the defaults' key by key, its other values replace them."""
-        own = self.steps.get(step, Pod())
-        return Pod.model_validate(_merged(*(pod.model_dump(exclude_unset=True) for pod in (self.defaults, own))))
+        own = next((pod for name, pod in self.steps.items() if name == step), Pod())
+        return Pod.model_validate(merge(*(pod.model_dump(exclude_unset=True) for pod in (self.defaults, own))))
+
+    def device(self, step: str) -> str:
+        """What computes in ``step``: ``cuda`` if its pod asks for a GPU, else ``cpu``."""
+        return "cuda" if self.pod(step).gpu else "cpu"
 
     def apply(self, task: dsl.PipelineTask, step: str) -> None:
         """Give ``task``, which runs a container, what the file says of ``step``.
 
         The step's command also learns its image (``INSPO_IMAGE``, for MLflow) and how many seeds may run side by side
-        (``INSPO_WORKERS``, one a core): a container sees the processors of the whole node, not those of its limit. With a GPU it is told
-        not to make do without (``INSPO_REQUIRE_GPU``).
+        (``INSPO_WORKERS``, one a core): a container sees the processors of the whole node, not those of its limit.
         """
         pod = self.pod(step)
         environment = {"INSPO_IMAGE": task.container_spec.image}
         if cores := pod.cpu.limit or pod.cpu.request:
             environment["INSPO_WORKERS"] = str(max(1, int(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))))
-        if pod.gpu:
-            environment["INSPO_REQUIRE_GPU"] = "1"
         for name, value in (environment | pod.env).items():
             task.set_env_variable(name, value)
         _set_resources(task, pod)
@@ -166,14 +170,9 @@ def load_placement(path: Path) -> Placement:
         for step in placement.steps:
             placement.pod(step)  # a step and the defaults may be right only each by itself
     except ValidationError as error:
-        raise InspoError(f"{path}: {'; '.join(_sentence(found) for found in error.errors())}") from error
+        # What was found there may be a secret.
+        raise InspoError(f"{path}: {sentences(error, 'setting', _known, is_secret=lambda location: 'secrets' in location)}") from error
     return placement
-
-
-def _merged(base: Any, over: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    return base | {key: _merged(base.get(key), value) for key, value in over.items()}
 
 
 def _set_resources(task: dsl.PipelineTask, pod: Pod) -> None:
@@ -199,10 +198,10 @@ def _set_kubernetes(task: dsl.PipelineTask, pod: Pod) -> None:
         kubernetes.mount_pvc(task, claim, path)
     if pod.shm:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shm)
-    for variable, place in pod.config_maps.items():
-        kubernetes.use_config_map_as_env(task, place.config_map, {place.key: variable})
-    for variable, place in pod.secrets.items():
-        kubernetes.use_secret_as_env(task, place.secret, {place.key: variable})
+    for variable, held in pod.config_maps.items():
+        kubernetes.use_config_map_as_env(task, held.config_map, {held.key: variable})
+    for variable, secret in pod.secrets.items():
+        kubernetes.use_secret_as_env(task, secret.secret, {secret.key: variable})
     if pod.run_as_non_root is not None:
         kubernetes.set_security_context(task, run_as_non_root=pod.run_as_non_root)
     if pod.image_pull_secrets:
@@ -217,13 +216,8 @@ def _set_kubernetes(task: dsl.PipelineTask, pod: Pod) -> None:
         kubernetes.add_pod_annotation(task, name, value)
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in found["loc"])
-    if found["type"] == "extra_forbidden":
-        inside = next((part for part in reversed(found["loc"][:-1]) if part in PARTS), None)
-        section = PARTS[inside] if inside else Pod if len(found["loc"]) > 1 else Placement
-        return f"unknown setting {place}; known here: {', '.join(section.model_fields)}"
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "value_error" or "secrets" in found["loc"]:  # what was found there may be a secret
-        return f"{place}: {message}" if place else message
-    return f"{place} is {found['input']!r}: {message}"
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    """The settings at a place in the file."""
+    inside = next((part for part in reversed(location) if part in PARTS), None)
+    settings: type[_Settings] = PARTS[str(inside)] if inside else Pod if location else Placement
+    return list(settings.model_fields)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.cli import add_algorithm, add_overrides, add_seeds, run
-from inspo_core.config import Params, load_params, source_of
+from inspo_core.config.reading import load_params
+from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError
 from pipelines.placement import CREDENTIALS_IN_URL, Placement, load_placement
 
@@ -31,7 +32,10 @@ def main() -> None:
         os.environ["INSPO_IMAGE"] = arguments.image  # before components.image is imported
     params, placement = _params_of(arguments), load_placement(arguments.placement)
     kubeflow = None if arguments.dry_run else _connect(arguments)
-    job = _job_of(arguments, params)
+    devices = {step: placement.device(step) for step in ("behavior", "train")}
+    computes = ", ".join(f"{step} on {device}" for step, device in devices.items())
+    print(f"# {computes}, as {arguments.placement} says; what was made on another device is made anew")
+    job = _job_of(arguments, params, devices)
     with tempfile.TemporaryDirectory() as folder:
         package = _compiled(job, placement, Path(folder), cache=not arguments.no_cache)
         if kubeflow is None:
@@ -54,7 +58,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is sent: which pipeline, with which parameters; ``keys``: fingerprints of its tasks, the cache keys of an experiment."""
+    """What is sent: which pipeline, with which parameters; ``keys``: of its tasks, the cache keys of an experiment."""
 
     pipeline: str
     name: str
@@ -81,7 +85,7 @@ def _parse() -> argparse.Namespace:
     common.add_argument("--recurring", metavar="CRON", help=f"times to run at, seconds first, e.g. {CRON!r}")
     common.add_argument("--no-cache", action="store_true", help="run every step again; finished seeds are found in the shared store")
     common.add_argument("--watch", action="store_true", help="follow the run; exit status 0: succeeded, 1: failed")
-    common.add_argument("--dry-run", action="store_true", help="print the compiled pipeline and the fingerprints, and send nothing")
+    common.add_argument("--dry-run", action="store_true", help="print the compiled pipeline and the keys of its tasks, and send nothing")
     pipelines = parser.add_subparsers(dest="pipeline", required=True)
     experiment = pipelines.add_parser("experiment", parents=[common], help="one dataset, one algorithm, several seeds")
     experiment.add_argument("--dataset", required=True, metavar="NAME", help="a key of ingest.sources in the parameters")
@@ -123,22 +127,24 @@ def _params_of(arguments: argparse.Namespace) -> Params:
     return params
 
 
-def _job_of(arguments: argparse.Namespace, params: Params) -> _Job:
-    from components.image import IMAGE
+def _job_of(arguments: argparse.Namespace, params: Params, devices: dict[str, str]) -> _Job:
     from inspo_core.datasets.fetch import data_hashes
     from pipelines.plan import benchmark_plan, experiment_keys
 
     repo, chosen = arguments.data_repo, params.experiment
     rev = _commit_of(repo, arguments.data_rev)
     hashes = data_hashes(repo, rev, chosen.datasets, arguments.data_remote or None)
-    parameters = {"data_repo": repo, "data_rev": rev, "data_remote": arguments.data_remote, "overrides": _overrides_of(params)}
+    # Every section as a whole. Were it only what differs from a file here, a result would also depend on the file params.yaml in the image,
+    # of which its key knows nothing.
+    overrides = params.model_dump(mode="json")
+    parameters = {"data_repo": repo, "data_rev": rev, "data_remote": arguments.data_remote, "overrides": overrides}
     changes = "".join(f" {change}" for change in arguments.overrides)
     if arguments.pipeline == "experiment":
         dataset, algorithm, seeds = chosen.datasets[0], chosen.algorithms[0], chosen.seeds
-        keys = experiment_keys(params, dataset, algorithm, seeds, hashes[dataset], IMAGE)
+        keys = experiment_keys(params, dataset, algorithm, seeds, hashes[dataset], devices)
         parameters |= {"dataset": dataset, "algorithm": algorithm, "seeds": seeds}
         return _Job("experiment", arguments.name or f"{dataset} {algorithm}{changes}", parameters, keys)
-    plan = benchmark_plan(params, hashes, IMAGE, arguments.seeds_per_task)
+    plan = benchmark_plan(params, hashes, devices, arguments.seeds_per_task)
     _check_size(plan)
     keys = {f"{stage} {item['dataset']}": item[stage] for item in plan for stage in ("ingest", "behavior")}
     for item in plan:
@@ -160,14 +166,6 @@ def _check_size(plan: list[dict[str, Any]]) -> None:
             f"(docs/cluster.md, the size of a run): {smaller}",
             file=sys.stderr,
         )
-
-
-def _overrides_of(params: Params) -> dict[str, Any]:
-    """Every parameter. Were it only what differs from a file here, a result would also depend on the file ``params.yaml`` in the image,
-    of which its fingerprint knows nothing."""
-    values = params.model_dump(mode="json")
-    variants = values.pop("variants")  # as a whole: each has parameters of its own
-    return {f"{section}.{name}": value for section, of_it in values.items() for name, value in of_it.items()} | {"variants": variants}
 
 
 def _commit_of(repo: str, rev: str) -> str:
@@ -201,7 +199,7 @@ def _print_job(job: _Job, package: Path) -> None:
     """The compiled pipeline, headed by what it would be run with; as a whole it is YAML too."""
     print(f"# {job.pipeline}: {job.name}")
     for name, key in job.keys.items():
-        print(f"# fingerprint {name}: {key}")
+        print(f"# key {name}: {key}")
     for name, value in job.parameters.items():
         print(f"# parameter {name}: {json.dumps(value)}")
     print(package.read_text(), end="")

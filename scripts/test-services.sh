@@ -3,6 +3,7 @@
 set -euo pipefail
 
 packages=(
+    python3-venv # with python3: on Debian 12 the oldest Python that is promised
     docker.io    # containers
     iptables
     mmdebstrap

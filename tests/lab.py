@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inspo_core.config import load_params
+from inspo_core.config.reading import load_params
 from inspo_core.datasets import write_dataset
 from inspo_core.datasets.build import SETS
-from inspo_core.tracking.store import connect
+from inspo_core.tracking.mlflow.server import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)  # of the behavior models
@@ -29,6 +29,7 @@ LEFTOVERS = (".new-", ".old-")
 OWN_RECORDS = ("outbox", "checkpoints", "mlflow.db", "mlflow.db.lock", "mlartifacts")
 
 SMALL = {
+    "behavior.device": "cpu",
     "behavior.hidden": [16],
     "behavior.batch_size": 32,
     "behavior.steps": 40,
@@ -37,16 +38,18 @@ SMALL = {
     "train.iterations": 100,
     "train.evaluate_every": 20,
     "train.evaluate_episodes": 4,
-    "train.checkpoint_every": 5,
     "train.hidden": [16],
     "train.batch_size": 32,
-    "train.policy_steps": 5,
-    "train.pool_size": 256,
     "train.critic_steps": 5,
-    "train.refit_steps": 3,
+    "train.inspo.policy_steps": 5,
+    "train.inspo.pool_size": 256,
+    "train.inspo.refit_steps": 3,
+    "train.bc.policy_steps": 5,
     "evaluate.episodes": 5,
     "report.bootstrap": 100,
 }
+
+SETTINGS = {"INSPO_WORKERS": "2", "INSPO_CHECKPOINT_EVERY": "5"}  # of the machine, unless a test has others
 
 
 class Lab:
@@ -74,7 +77,7 @@ class Lab:
         return subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=self.place,
-            env=inherited | {"PYTHONPATH": str(ROOT), "INSPO_WORKERS": "2"} | self._store | environment,
+            env=inherited | {"PYTHONPATH": str(ROOT)} | SETTINGS | self._store | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,8 +12,7 @@ import torch
 
 from components.cli import run
 from inspo_core.errors import InspoError
-from inspo_core.files import write_json
-from inspo_core.fingerprint import file_hash
+from inspo_core.files import file_hash, write_json
 from tests.lab import UNTRACKED, contents, leftovers
 
 DATASET = "bridge_optimal"
@@ -36,11 +35,11 @@ def forget(out: Path) -> None:
 # Parameters
 
 PARAMETERS = [
-    (["--set", "train.alhpa=1"], ["--set train.alhpa", "params.yaml", "did you mean alpha"]),
-    (["--set", "train.alpha=much"], ["params.yaml", "train.alpha is 'much'", "valid number"]),
+    (["--set", "train.inspo.alhpa=1"], ["--set train.inspo.alhpa", "params.yaml", "did you mean alpha"]),
+    (["--set", "train.inspo.alpha=much"], ["params.yaml", "train.inspo.alpha is 'much'", "valid number"]),
     (
-        ["--set", "train.q=global", "--set", "train.gamma=1"],
-        ["train.q is 'global'", "'local' or 'joint'", "train.gamma is 1", "less than 1"],
+        ["--set", "train.inspo.q=global", "--set", "train.inspo.support_threshold=1"],
+        ["train.inspo.q is 'global'", "'local' or 'joint'", "train.inspo.support_threshold is 1", "less than 1"],
     ),
     (["--params", "nothing.yaml"], ["cannot read the parameters nothing.yaml", "No such file"]),
     (["--seeds", "0,0"], ["--seeds is '0,0'", "different whole numbers"]),
@@ -54,13 +53,19 @@ def test_parameters(lab, earlier, arguments, words):
     assert lab.outputs() == before and not leftovers(lab.place) and not (lab.place / "outbox").exists()
 
 
-def test_a_mistyped_key_in_the_file(lab, earlier):
+MISTYPED = [
+    ("held_out", "heldout", ["unknown parameter behavior.heldout", "did you mean held_out?", "behavior.held_out is missing"]),
+    ("gamma", "gama", ["unknown parameter train.gama", "did you mean gamma?"]),
+    ("refit_steps", "refitsteps", ["unknown parameter train.inspo.refitsteps", "did you mean refit_steps"]),
+]
+
+
+@pytest.mark.parametrize("key, mistyped, words", MISTYPED)
+def test_a_mistyped_key_in_the_file(lab, earlier, key, mistyped, words):
     text = (lab.place / "params.yaml").read_text()
-    (lab.place / "params.yaml").write_text(text.replace("  gamma: ", "  gama: "))
+    (lab.place / "params.yaml").write_text(text.replace(f" {key}: ", f" {mistyped}: "))
     before = lab.outputs()
-    lab.train(DATASET, "inspo", "0").refused(
-        "params.yaml: ", "unknown parameter train.gama", "did you mean gamma?", "train.gamma is missing"
-    )
+    lab.train(DATASET, "inspo", "0").refused("params.yaml: ", *words)
     assert lab.outputs() == before
 
 
@@ -143,10 +148,10 @@ def test_a_failure_is_recorded(lab):
     assert lab.statuses() == {"FAILED"}
 
 
-def test_native_data_that_were_damaged_since(lab, earlier):
+def test_native_data_that_were_cut_off_since(lab, earlier):
     data = lab.place / "data"
     shutil.copytree(lab.data(DATASET), data)
-    words = bit_flipped(data)
+    words = truncated(data)
     forget(earlier)
     before = lab.outputs()
     lab.train(DATASET, "inspo", "0,1", data=data).refused("train bridge_optimal inspo: 2 of 2 seeds failed; seed 0, 1: ", *words)

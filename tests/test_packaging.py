@@ -1,15 +1,20 @@
 """What a stranger's installation rests on: exact pins, scripts that say what is missing, an image recipe that names files that exist."""
 
 import importlib.metadata
+import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NOWHERE = "http://127.0.0.1:9"
 
 
 def pins() -> dict[str, str]:
@@ -35,6 +40,14 @@ def test_every_dependency_is_pinned_and_tested_as_pinned():
         assert importlib.metadata.version(name).partition("+")[0] == pinned[name], name
 
 
+def test_set_up_takes_the_pythons_that_the_package_promises():
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest, newest = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", promised).groups()
+    setup = (ROOT / "scripts/setup.sh").read_text()
+    assert f"(3, {oldest}) <= sys.version_info[:2] < (3, {newest})" in setup
+    assert set(re.findall(r"python3\.(\d+)", setup)) == {str(minor) for minor in range(int(oldest), int(newest))}
+
+
 @pytest.fixture
 def bare_clone(tmp_path):
     """The files of ``setup.sh`` without an environment, and a PATH with nothing but a shell's basic tools."""
@@ -43,41 +56,161 @@ def bare_clone(tmp_path):
         shutil.copy(ROOT / file, tmp_path / file)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in ("bash", "cat", "dirname", "git"):
+    for tool in ("bash", "cat", "dirname", "env", "git", "mktemp", "rm", "sed"):
         (tools / tool).symlink_to(shutil.which(tool))
     return tmp_path
 
 
-def run_setup(place: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([place / "scripts/setup.sh"], env={"PATH": str(place / "bin")}, capture_output=True, text=True, timeout=60)
+def run_setup(place: Path, script: str = "scripts/setup.sh", *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+    """Run a script of the clone without a network: uv's cache is empty, and every connection is refused."""
+    environment = {"PATH": str(place / "bin"), "UV_CACHE_DIR": str(place / "cache"), "UV_HTTP_RETRIES": "0", "HOME": str(place)}
+    environment |= {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE}
+    return subprocess.run([place / script, *arguments], env=environment | settings, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize(("missing", "sentence"), [("python", "Python 3.11"), ("git", "git is missing")])
-def test_setup_says_what_is_missing(bare_clone, missing, sentence):
-    (bare_clone / "bin" / "env").symlink_to(shutil.which("env"))
+def the_error(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ") and "http" not in line]
+    return line
+
+
+def add_uv(place: Path) -> None:
+    (place / "bin/uv").symlink_to(Path(sys.prefix) / "bin/uv")
+
+
+def add_python(place: Path, name: str) -> None:
+    """This Python, under that name."""
+    (place / "bin" / name).write_text(f'#!/usr/bin/env bash\nexec {sys._base_executable} "$@"\n')
+    (place / "bin" / name).chmod(0o755)
+
+
+def add_shim(place: Path, name: str) -> None:
+    """What pyenv leaves for a Python that is not the one in use."""
+    (place / "bin" / name).write_text(f"#!/usr/bin/env bash\necho 'pyenv: {name}: command not found' >&2\nexit 127\n")
+    (place / "bin" / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("uv", "missing", "sentence"),
+    [
+        (False, "git", "git is missing"),
+        (False, "python3", "neither uv nor a Python with venv or pip is here"),
+        (True, "python3", "Python 3.11, 3.12 or 3.13 is missing, and uv could not fetch one"),
+    ],
+)
+def test_setup_says_what_is_missing(bare_clone, uv, missing, sentence):
+    if uv:
+        add_uv(bare_clone)
+    add_shim(bare_clone, "python3")
     if missing == "git":
         (bare_clone / "bin" / "git").unlink()
-    done = run_setup(bare_clone)
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert sentence in line and "apt-get install" in line
+    line = the_error(run_setup(bare_clone))
+    assert sentence in line and f"apt-get install {missing}" in line
     assert not (bare_clone / ".venv").exists()
 
 
-def test_setup_does_nothing_when_nothing_changed(bare_clone):
-    """With the stamp of the same files it must not touch the environment: the PATH has no Python to do so."""
-    python = bare_clone / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text("#!/usr/bin/env false\n")
-    python.chmod(0o755)
+@pytest.mark.parametrize(
+    ("pythons", "shims", "named", "chosen"),
+    [
+        (["python3", "python3.13", "python3.12"], [], "", "python3"),
+        (["python3.11", "python3.12", "python3.13"], ["python3"], "", "python3.13"),
+        (["python3.11", "python3.12"], ["python3", "python3.13"], "", "python3.12"),
+        (["python3.11"], ["python3", "python3.12", "python3.13"], "", "python3.11"),
+        (["python3", "mine"], [], "mine", "mine"),
+    ],
+)
+def test_setup_takes_the_python_that_is_named_or_the_first_that_runs(bare_clone, pythons, shims, named, chosen):
+    add_uv(bare_clone)
+    for name in pythons:
+        add_python(bare_clone, name)
+    for name in shims:
+        add_shim(bare_clone, name)
+    done = run_setup(bare_clone, PYTHON=named)
+    assert done.stdout == f"Python {platform.python_version()}, of {bare_clone}/bin/{chosen}, in .venv\n"
+    assert os.path.samefile(bare_clone / ".venv/bin/python", sys._base_executable)
+    assert done.returncode != 0 and not (bare_clone / ".venv/.installed").exists()  # nothing can be installed without a network
+
+
+def test_setup_takes_no_other_python_than_the_one_that_is_named(bare_clone):
+    add_python(bare_clone, "python3")
+    add_shim(bare_clone, "python3.12")
+    (bare_clone / ".venv").mkdir()
+    assert "PYTHON=python3.12 is not a Python 3.11, 3.12 or 3.13 that runs" in the_error(run_setup(bare_clone, PYTHON="python3.12"))
+    assert (bare_clone / ".venv").exists()
+
+
+@pytest.fixture
+def set_up(bare_clone):
+    """The clone with an environment without packages, stamped as ``PYTHON=mine scripts/setup.sh`` would."""
+    add_uv(bare_clone)
+    add_python(bare_clone, "mine")
+    add_python(bare_clone, "python3")
+    assert "bin/mine" in run_setup(bare_clone, PYTHON="mine").stdout
     files = [(bare_clone / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/install.sh")]
     digest = subprocess.check_output(["git", "hash-object", "--stdin"], input=b"".join(files)).decode()
-    (bare_clone / ".venv/.installed").write_text(f"{bare_clone}  {digest}")
-    assert run_setup(bare_clone).returncode == 0
+    (bare_clone / ".venv/.settings").write_text("mine \n")
+    (bare_clone / ".venv/.installed").write_text(f"{bare_clone} Python {platform.python_version()} {digest}")
+    (bare_clone / ".venv/bin/uv").symlink_to(Path(sys.prefix) / "bin/uv")
+    (bare_clone / ".venv/mark").touch()
+    return bare_clone
 
-    with open(bare_clone / "constraints.txt", "a") as constraints:
+
+@pytest.mark.parametrize("settings", [{}, {"PYTHON": "mine"}])
+def test_setup_does_nothing_when_nothing_changed(set_up, settings):
+    """Neither with the same settings nor without any; whatever it would do fails without a network."""
+    done = run_setup(set_up, **settings)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_setup_installs_again_what_changed(set_up):
+    with open(set_up / "constraints.txt", "a") as constraints:
         constraints.write("more==1.0\n")
-    assert run_setup(bare_clone).returncode == 1
+    done = run_setup(set_up)
+    assert done.returncode != 0 and done.stdout == "" and (set_up / ".venv/mark").exists()
+
+
+@pytest.mark.parametrize("settings", [{"PYTHON": "python3"}, {"PYTHON": "mine", "TORCH_BACKEND": "cpu"}])
+def test_setup_makes_the_environment_anew_with_other_settings(set_up, settings):
+    done = run_setup(set_up, **settings)
+    assert f"bin/{settings['PYTHON']}, in .venv" in done.stdout and not (set_up / ".venv/mark").exists()
+
+
+@pytest.fixture
+def without_pytorchs_index(bare_clone):
+    """An empty environment, and an index of one's own that has PyTorch's name and version; any other address is refused."""
+    add_uv(bare_clone)
+    add_python(bare_clone, "python3")
+    run_setup(bare_clone)
+    torch, page = f"torch-{pins()['torch']}", bare_clone / "index/torch"
+    page.mkdir(parents=True)
+    wheel = f"{torch}-py3-none-any.whl"
+    with zipfile.ZipFile(page / wheel, "w") as archive:
+        archive.writestr(f"{torch}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {pins()['torch']}\n")
+        archive.writestr(f"{torch}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{torch}.dist-info/RECORD", "")
+    (page / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
+
+    def install(**settings: str) -> tuple[subprocess.CompletedProcess, bool]:
+        """Run ``install.sh``, and whether PyTorch is there then."""
+        settings |= {"UV_DEFAULT_INDEX": (bare_clone / "index").as_uri(), "VIRTUAL_ENV": str(bare_clone / ".venv")}
+        done = run_setup(bare_clone, "scripts/install.sh", "torch", **settings)
+        return done, bool(list(bare_clone.glob(".venv/lib/*/site-packages/torch-*")))
+
+    return install
+
+
+def test_where_pytorchs_index_cannot_be_reached_pypis_build_is_taken_and_its_size_said(without_pytorchs_index):
+    done, installed = without_pytorchs_index()
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert "package index cannot be read" in note and "2.7 GB to download" in note
+    assert done.returncode == 0 and installed
+
+
+def test_a_build_that_is_asked_for_is_not_replaced_by_pypis(without_pytorchs_index):
+    done, installed = without_pytorchs_index(TORCH_BACKEND="cpu")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "package index cannot be read" in line and "TORCH_BACKEND=cpu asks for a build of it" in line
+    assert done.returncode == 1 and not installed
 
 
 def test_the_image_copies_what_is_there_and_not_ignored():

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from components.cli import add_record, add_seeds, params_of, run, stage_parser
+from components.cli import add_device, add_planned, add_record, add_seeds, checked_params, run, stage_parser
 from components.executor import write_executor_output
-from inspo_core.stages import behavior_stage
-from inspo_core.task_records import run_stage
+from inspo_core.stages.behavior import behavior_stage
+from inspo_core.stages.outcomes import run_recorded
+from inspo_core.stages.seeded import Call
 
 
 def main() -> None:
@@ -15,14 +16,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the models, seed_<k> each")
     add_seeds(parser)
     add_record(parser)
+    add_planned(parser)
+    add_device(parser)
     arguments = parser.parse_args()
-    params = params_of(arguments)
+    params = checked_params(arguments, "behavior", arguments.dataset)
     seeds = arguments.seeds or params.experiment.seeds
+    call = Call(arguments.device, arguments.planned)
 
     def behavior(seeds: list[int]) -> None:
-        behavior_stage(params, arguments.dataset, arguments.data, seeds, arguments.out)
+        behavior_stage(params, arguments.dataset, arguments.data, seeds, arguments.out, call)
 
-    run_stage(arguments.record, behavior, seeds, None, arguments.out)
+    run_recorded(arguments.record, behavior, seeds, None, arguments.out)
     write_executor_output(arguments)
 
 

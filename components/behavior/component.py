@@ -13,7 +13,8 @@ def behavior(
     data: dsl.Input[dsl.Dataset],
     seeds: List[int],
     overrides: Dict[str, Any],
-    fingerprint: str,
+    device: str,
+    planned: str,
     record: str,
     clones: dsl.Output[dsl.Model],
 ):
@@ -29,6 +30,8 @@ def behavior(
             "--data", data.path,
             "--seeds", seeds,
             "--out", clones.path,
+            "--device", device,
+            "--planned", planned,
             "--record", record,
             "--set", overrides,
             "--executor-input", "{{$}}",

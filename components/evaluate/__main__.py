@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_record, add_seeds, params_of, run, stage_parser
+from components.cli import add_algorithm, add_planned, add_record, add_seeds, checked_params, run, stage_parser
 from components.executor import write_executor_output
 from inspo_core.files import read_json
-from inspo_core.stages import evaluate_stage
-from inspo_core.task_records import run_stage
+from inspo_core.stages.evaluate import evaluate_stage
+from inspo_core.stages.outcomes import run_recorded
+from inspo_core.stages.seeded import Call
 
 
 def main() -> None:
@@ -17,14 +18,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, seed_<k> each")
     add_seeds(parser)
     add_record(parser)
+    add_planned(parser)
     arguments = parser.parse_args()
-    params = params_of(arguments)
+    params = checked_params(arguments, "evaluate", arguments.dataset, arguments.algorithm)
     seeds = arguments.seeds or params.experiment.seeds
+    call = Call(planned=arguments.planned)
 
     def evaluate(seeds: list[int]) -> None:
-        evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out)
+        evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out, call)
 
-    run_stage(arguments.record, evaluate, seeds, arguments.train, arguments.out)
+    run_recorded(arguments.record, evaluate, seeds, arguments.train, arguments.out)
     summary = read_json(arguments.out / "summary.json")
     write_executor_output(arguments, evaluations={f"{metric}_iqm": estimate["iqm"] for metric, estimate in summary.items()})
 

@@ -14,7 +14,7 @@ def evaluate(
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
-    fingerprint: str,
+    planned: str,
     record: str,
     evaluations: dsl.Output[dsl.Metrics],
 ):
@@ -30,6 +30,7 @@ def evaluate(
             "--out", f"{evaluations.path}/{dataset}/{algorithm}",
             "--record", record,
             "--set", overrides,
+            "--planned", planned,
             "--executor-input", "{{$}}",
         ],
     )  # fmt: skip

@@ -3,9 +3,8 @@
 import json
 
 from components.cli import params_of, run, stage_parser
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, warn
 from inspo_core.tracking.finish import finish_pipeline
-from inspo_core.tracking.tracker import warn
 
 # MLflow's states for those of Kubeflow's runs, and for those of ML Metadata, which Kubeflow 2.17's exit handlers are told.
 STATES = {

@@ -3,14 +3,14 @@
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from components.cli import params_of, run, stage_parser
+from components.cli import add_planned, checked_params, run, stage_parser
 from components.executor import write_executor_output
-from inspo_core.config import Params, source_of
-from inspo_core.datasets import EpisodeDataset
+from inspo_core.config.sections import Params, source_of
 from inspo_core.datasets.fetch import fetch, origin_of
-from inspo_core.datasets.ingest import run_ingest
 from inspo_core.errors import InspoError
+from inspo_core.stages.ingest import ingest_stage
 
 
 def main() -> None:
@@ -21,22 +21,24 @@ def main() -> None:
     parser.add_argument("--rev", metavar="REV", help="its revision: a commit, a tag or a branch")
     parser.add_argument("--remote", default="", metavar="NAME", help="which of its DVC remotes holds the files (default: its default)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the dataset; replaced as a whole")
+    add_planned(parser)
     arguments = parser.parse_args()
     if bool(arguments.raw) == bool(arguments.repo) or bool(arguments.repo) != bool(arguments.rev):
         raise InspoError("ingest needs either --raw, or --repo and --rev: where the raw files are")
-    dataset = _ingest(arguments, params_of(arguments))
-    print(f"{dataset.name}: {dataset.n_episodes} episodes, {dataset.n_transitions} transitions; card: {arguments.out / 'card' / 'card.md'}")
+    card = _ingest(arguments, checked_params(arguments, "ingest", arguments.dataset))
+    print(f"{card['name']}: {card['n_episodes']} episodes, {card['n_transitions']} transitions; card: {arguments.out / 'card' / 'card.md'}")
     write_executor_output(arguments)
 
 
-def _ingest(arguments: argparse.Namespace, params: Params) -> EpisodeDataset:
+def _ingest(arguments: argparse.Namespace, params: Params) -> dict[str, Any]:
     name = arguments.dataset
     if arguments.raw:
-        return run_ingest(name, params, arguments.raw, arguments.out)
+        return ingest_stage(params, name, arguments.raw, arguments.out, planned=arguments.planned)
     source_of(name, params.ingest.sources)  # an unknown name is said before anything is fetched
     with tempfile.TemporaryDirectory() as scratch:
         raw = fetch(name, arguments.repo, arguments.rev, arguments.remote, Path(scratch) / name)
-        return run_ingest(name, params, raw, arguments.out, origin_of(arguments.repo, arguments.rev, raw))
+        origin = origin_of(arguments.repo, arguments.rev, raw)
+        return ingest_stage(params, name, raw, arguments.out, origin, arguments.planned)
 
 
 if __name__ == "__main__":

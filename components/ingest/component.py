@@ -14,13 +14,14 @@ def ingest(
     data_rev: str,
     data_remote: str,
     overrides: Dict[str, Any],
-    fingerprint: str,
+    planned: str,
     data: dsl.Output[dsl.Dataset],
 ):
     """Turn the raw files of a dataset, read from a DVC repository, into validated episodes in the native format.
 
-    ``fingerprint`` tells Kubeflow's cache what is made, by being a parameter; so with the other components. None of them has a default:
-    Kubeflow 2.17.0 does not find the value of a parameter that a task leaves out (kubeflow/pipelines#14175).
+    ``planned``, the task's key, tells Kubeflow's cache what is made, by being a parameter, and the command with what code; so with
+    the other components. None of them has a default: Kubeflow 2.17.0 does not find the value of a parameter that a task leaves out
+    (kubeflow/pipelines#14175).
     """
     return dsl.ContainerSpec(
         image=IMAGE,
@@ -32,6 +33,7 @@ def ingest(
             "--remote", data_remote,
             "--out", data.path,
             "--set", overrides,
+            "--planned", planned,
             "--executor-input", "{{$}}",
         ],
     )  # fmt: skip

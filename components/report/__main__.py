@@ -8,27 +8,35 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.cli import params_of, run, stage_parser
+from components.cli import add_planned, checked_params, run, stage_parser
 from components.executor import write_executor_output
-from inspo_core.config import Params
+from inspo_core.config.sections import Params
 from inspo_core.errors import InspoError
-from inspo_core.report import Results, Row, print_table, read_failures, run_report
-from inspo_core.shared_store import SharedStore
-from inspo_core.task_records import gather
-from inspo_core.tracking.store import shown
+from inspo_core.redaction import shown
+from inspo_core.report.failures import read_failures
+from inspo_core.report.results import Results, Row
+from inspo_core.report.tables import print_table
+from inspo_core.running.shared_store import SharedStore
+from inspo_core.stages.outcomes import gather
+from inspo_core.stages.report import report_stage
 
 
 def main() -> None:
     parser = stage_parser("report", "Write tables and figures of the evaluations of the experiment in the parameters.")
     parser.add_argument("--evaluations", type=Path, help="what the evaluate stages wrote: <dataset>/<algorithm>/seed_<k>")
     parser.add_argument("--trainings", type=Path, help="what the train stages wrote: <dataset>/<algorithm>/seed_<k>")
-    parser.add_argument("--plan", type=_plan, metavar="JSON", help="a benchmark's plan, whose tasks left both in the shared store (INSPO_STORE)")
+    parser.add_argument(
+        "--plan", type=_plan, metavar="JSON", help="a benchmark's plan, whose tasks left both in the shared store (INSPO_STORE)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; replaced as a whole")
-    parser.add_argument("--failures", type=Path, metavar="FILE", help="JSON list of runs to report as failed: dataset, algorithm, seed, reason")
+    parser.add_argument(
+        "--failures", type=Path, metavar="FILE", help="JSON list of runs to report as failed: dataset, algorithm, seed, reason"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="put a copy of report.html here, for Kubeflow to show")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the same for table.md")
+    add_planned(parser)
     arguments = parser.parse_args()
-    params = params_of(arguments)
+    params = checked_params(arguments, "report")
     results, rows = _from_plan(arguments, params) if arguments.plan is not None else _from_folders(arguments, params)
     for name, copy in (("report.html", arguments.html), ("table.md", arguments.markdown)):
         if copy:
@@ -43,7 +51,7 @@ def _from_folders(arguments: argparse.Namespace, params: Params) -> tuple[Result
     if not (arguments.evaluations and arguments.trainings):
         raise InspoError("a report needs --evaluations and --trainings, or --plan")
     failures = read_failures(arguments.failures, params.experiment) if arguments.failures else None
-    return run_report(arguments.evaluations, arguments.trainings, arguments.out, params, failures)
+    return report_stage(arguments.evaluations, arguments.trainings, arguments.out, params, failures, arguments.planned)
 
 
 def _from_plan(arguments: argparse.Namespace, params: Params) -> tuple[Results, list[Row]]:
@@ -53,19 +61,21 @@ def _from_plan(arguments: argparse.Namespace, params: Params) -> tuple[Results, 
     with tempfile.TemporaryDirectory() as place:
         evaluations, trainings = Path(place, "evaluate"), Path(place, "train")
         failures = gather(arguments.plan, store, evaluations, trainings)
-        return run_report(evaluations, trainings, arguments.out, params, failures)
+        return report_stage(evaluations, trainings, arguments.out, params, failures)
 
 
 def _plan(text: str) -> list[dict[str, Any]]:
     try:
-        plan = json.loads(text)
+        plan: list[dict[str, Any]] = json.loads(text)
         for of_dataset in plan:
             of_dataset["dataset"], of_dataset["behavior"]
             for of_run in of_dataset["runs"]:
                 of_run["algorithm"], of_run["train"], of_run["evaluate"]
                 of_run["seeds"] = [int(seed) for seed in of_run["seeds"]]  # Kubeflow hands 3 over as 3.0
     except (ValueError, KeyError, TypeError) as error:
-        raise InspoError(f"--plan is {text[:80]!r}, expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints") from error
+        raise InspoError(
+            f"--plan is {text[:80]!r}, expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints"
+        ) from error
     return plan
 
 

@@ -17,7 +17,7 @@ def report(
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
-    fingerprint: str,
+    planned: str,
     tables: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
@@ -36,6 +36,7 @@ def report(
             "--set", f"experiment.datasets=[{dataset}]",
             "--set", f"experiment.algorithms=[{algorithm}]",
             "--set", f"experiment.seeds={seeds}",
+            "--planned", planned,
             "--executor-input", "{{$}}",
         ],
     )  # fmt: skip

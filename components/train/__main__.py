@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_record, add_seeds, params_of, run, stage_parser
+from components.cli import add_algorithm, add_device, add_planned, add_record, add_seeds, checked_params, run, stage_parser
 from components.executor import write_executor_output
-from inspo_core.stages import train_stage
-from inspo_core.task_records import run_stage
+from inspo_core.stages.outcomes import run_recorded
+from inspo_core.stages.seeded import Call
+from inspo_core.stages.train import train_stage
 
 
 def main() -> None:
@@ -17,14 +18,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for policies and curves, seed_<k> each")
     add_seeds(parser)
     add_record(parser)
+    add_planned(parser)
+    add_device(parser)
     arguments = parser.parse_args()
-    params = params_of(arguments)
+    params = checked_params(arguments, "train", arguments.dataset, arguments.algorithm)
     seeds = arguments.seeds or params.experiment.seeds
+    call = Call(arguments.device, arguments.planned)
 
     def train(seeds: list[int]) -> None:
-        train_stage(params, arguments.dataset, arguments.algorithm, arguments.data, arguments.behavior, seeds, arguments.out)
+        train_stage(params, arguments.dataset, arguments.algorithm, arguments.data, arguments.behavior, seeds, arguments.out, call)
 
-    run_stage(arguments.record, train, seeds, arguments.behavior, arguments.out)
+    run_recorded(arguments.record, train, seeds, arguments.behavior, arguments.out)
     write_executor_output(arguments)
 
 

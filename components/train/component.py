@@ -15,7 +15,8 @@ def train(
     clones: dsl.Input[dsl.Model],
     seeds: List[int],
     overrides: Dict[str, Any],
-    fingerprint: str,
+    device: str,
+    planned: str,
     record: str,
     policies: dsl.Output[dsl.Model],
 ):
@@ -31,6 +32,8 @@ def train(
             "--behavior", clones.path,
             "--seeds", seeds,
             "--out", f"{policies.path}/{dataset}/{algorithm}",
+            "--device", device,
+            "--planned", planned,
             "--record", record,
             "--set", overrides,
             "--executor-input", "{{$}}",

@@ -20,7 +20,7 @@ the target, that of their I-projection, is reached by weighted cloning, in which
 conservative term on e; no gradient penalty on nu. As there, nu's second term is over all states of the data, and the teammates' actions
 in exp(A / alpha) are single samples.
 
-Shapes: N agents, B batch, A actions, R rows of the data, S state.
+Shapes: N agents, B batch, A actions, R rows and T transitions of the data, S state.
 """
 
 import math
@@ -28,12 +28,11 @@ import math
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import AlberDICEConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.behavior_models import is_supported, joint_log_likelihood, local_log_probs
+from inspo_core.algorithms.behavior_models import is_supported, local_log_probs, others_log_likelihoods
+from inspo_core.algorithms.configs import AlberDICEConfig
 from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
 from inspo_core.algorithms.networks import masked_log_softmax, whole
-from inspo_core.algorithms.transitions import Transitions
 
 # rho is kept above this, so that its logarithm is finite.
 SMALLEST_RATIO = 1e-8
@@ -47,20 +46,17 @@ class AlberDICE(ValueLearner):
         self._dice = config
         data, models = self.data, setup.behavior()
         self._joint, self._log_mu = models.joint, local_log_probs(models.local, data)  # (N, R, A)
-        every = torch.arange(len(data), device=data.rows.device)
-        self._log_mu_others = torch.zeros_like(self._log_mu[..., 0])  # (N, R) log mu(a^-i|s, a^i) of the data's actions
-        for agent in range(data.n_agents):
-            self._log_mu_others[agent, data.rows] = joint_log_likelihood(models.joint, data, every, first=agent)
+        self._log_mu_others = others_log_likelihoods(models.joint, data)  # (N, T)
         self._policy = self.policy_network()
-        self._nu = self.network("nu", data.n_agents, data.states.shape[1], 1)
-        self._e = self.network("e", data.n_agents, data.states.shape[1], data.n_actions)
+        self._nu = self.network("nu", data.n_agents, data.state_size, 1)
+        self._e = self.network("e", data.n_agents, data.state_size, data.n_actions)
         self._absorbed = data.absorbed_share(config.gamma)
-        self._agent, self._alpha = 0, config.alberdice_alpha  # of the turn
+        self._agent, self._alpha = 0, config.alpha  # of the turn
 
     def one_pass(self) -> dict[str, float]:
         """A turn of every agent, in order."""
         config, progress = self._dice, min(1.0, self._done / max(1, self._iterations - 1))
-        self._alpha = config.alberdice_alpha * (config.alberdice_alpha_final / config.alberdice_alpha) ** progress
+        self._alpha = config.alpha * (config.alpha_final / config.alpha) ** progress
         turns = []
         for agent in range(self.data.n_agents):
             self._agent = agent
@@ -109,7 +105,7 @@ class AlberDICE(ValueLearner):
         agent, (n, size) = self._agent, batch.actions.shape[:2]
         log_pi = whole(masked_log_softmax(self._policy(batch.observations), batch.available))  # (N, B, A)
         taken = log_pi.gather(2, batch.actions).squeeze(2)
-        log_ratios = taken.sum(0) - taken[agent] - self._log_mu_others[agent, batch.rows]
+        log_ratios = taken.sum(0) - taken[agent] - self._log_mu_others[agent, batch.transitions]
         ratios = log_ratios.exp().clamp(SMALLEST_RATIO, self._dice.ratio_clip)
         others = [other for other in range(n) if other != agent]
         if not others:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inspo_core.algorithms.behavior_models import BehaviorModels
-from inspo_core.algorithms.fits import Fitter, fit_alone
 from inspo_core.algorithms.policy import Policy
+from inspo_core.algorithms.seed_batching import Fitter, fit_alone
 from inspo_core.algorithms.transitions import Transitions
 
 

@@ -1,23 +1,34 @@
 """Behavior cloning: pi^i maximises the log-likelihood of agent i's actions in the data (Pomerleau, 1991).
 
 The baseline that shows what the data's own behavior is worth, as a product of the agents' marginal policies.
+
+Shapes: N agents, B batch, A actions, O observation, G gradient steps.
 """
 
 from torch import Tensor
 
-from inspo_core.algorithm_configs import BCConfig
 from inspo_core.algorithms.base import Setup
-from inspo_core.algorithms.learner import Batch, BatchLearner
+from inspo_core.algorithms.configs import BCConfig
+from inspo_core.algorithms.learner import BatchLearner
 from inspo_core.algorithms.networks import masked_log_softmax
+from inspo_core.algorithms.seed_batching import Fit, Forward
 
 
 class BC(BatchLearner):
     def __init__(self, setup: Setup, config: BCConfig):
-        super().__init__(setup, config, steps=config.policy_steps)
-        self._network = self.policy_network()
+        super().__init__(setup, config)
+        self._fit, self._shape = setup.fit, (config.policy_steps, config.batch_size)
+        self.policy_network()
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        log_probs = masked_log_softmax(self._network(batch.observations), batch.available).gather(2, batch.actions)  # (N, B, 1)
-        loss = -log_probs.mean((1, 2))
-        self.descend(policy=loss.sum())
-        return {"policy_loss": loss.mean()}
+    def one_pass(self) -> dict[str, float]:
+        drawn = self.data.draw(self._shape, self.streams["batches"])  # (G, B)
+        rows = self.data.rows(drawn)
+        columns = (self.data.inputs(rows, self._config.memory), self.data.available(rows), self.data.actions(drawn).unsqueeze(-1))
+        (losses,) = self._fit(Fit(self._optimizers["policy"], None, _cloning, columns))  # (G, N)
+        return {"policy_loss": losses.mean(1).mean().item()}
+
+
+def _cloning(network: Forward, target: None, constants: tuple, observations: Tensor, available: Tensor, actions: Tensor) -> tuple[Tensor]:
+    """observations (N, B, O), available (N, B, A), actions (N, B, 1) -> a loss for each agent, (N,)."""
+    log_probs = masked_log_softmax(network(observations), available).gather(2, actions)
+    return (-log_probs.mean((1, 2)),)

@@ -28,8 +28,8 @@ class JointModel:
     @classmethod
     def create(cls, data: Transitions, hidden: list[int], generator: torch.Generator) -> "JointModel":
         n, a = data.n_agents, data.n_actions
-        sizes = [data.states.shape[1] + n * a + 2 * n, *hidden, a]
-        return cls(StackedMLP(1, sizes, generator, str(data.states.device)), n, a)
+        sizes = [data.state_size + n * a + 2 * n, *hidden, a]
+        return cls(StackedMLP(1, sizes, generator, str(data.device)), n, a)
 
     def conditional(self, states: Tensor, actions: Tensor, known: Tensor, asked: Tensor, available: Tensor) -> Tensor:
         """log mu(. | s, a^known) of the agent asked.
@@ -59,19 +59,19 @@ class JointModel:
 
 def cloning_loss(network: StackedNetworks, data: Transitions, batch: Tensor) -> Tensor:
     """-log pi^i(a^i|o^i), summed over agents, mean over the batch of transition numbers (B,)."""
-    log_probs = _local_log_probs(network, data, data.rows[batch])
-    return -log_probs.gather(2, data.actions[:, batch].unsqueeze(2)).mean(dim=(1, 2)).sum()
+    log_probs = _local_log_probs(network, data, data.rows(batch))
+    return -log_probs.gather(2, data.actions(batch).unsqueeze(2)).mean(dim=(1, 2)).sum()
 
 
 @torch.no_grad()
 def local_log_probs(network: StackedNetworks, data: Transitions) -> Tensor:
     """log mu^i(.|o^i) at every row of the data: (N, R, A)."""
-    rows = torch.arange(data.observations.shape[1], device=data.rows.device)
+    rows = torch.arange(data.n_rows, device=data.device)
     return torch.cat([_local_log_probs(network, data, part) for part in rows.split(ROWS_AT_ONCE)], 1)
 
 
 def _local_log_probs(network: StackedNetworks, data: Transitions, rows: Tensor) -> Tensor:
-    return masked_log_softmax(network(data.inputs(rows, network.memory)), data.available[:, rows])
+    return masked_log_softmax(network(data.inputs(rows, network.memory)), data.available(rows))
 
 
 def is_supported(log_mu: Tensor, threshold: float) -> Tensor:
@@ -99,6 +99,10 @@ def joint_log_likelihood(model: JointModel, data: Transitions, batch: Tensor, fi
 
     With ``first``: log mu(a^-i | s, a^i) for i = first, the other agents in index order.
     """
+    return torch.cat([_chain(model, data, part, first) for part in batch.split(ROWS_AT_ONCE)])
+
+
+def _chain(model: JointModel, data: Transitions, batch: Tensor, first: int | None) -> Tensor:
     known = [] if first is None else [first]
     total = torch.zeros(len(batch), device=batch.device)
     for agent in range(data.n_agents):
@@ -111,9 +115,15 @@ def joint_log_likelihood(model: JointModel, data: Transitions, batch: Tensor, fi
     return total
 
 
+def others_log_likelihoods(model: JointModel, data: Transitions) -> Tensor:
+    """log mu(a^-i | s, a^i) of all data actions, for every i: (N, T)."""
+    every = torch.arange(len(data), device=data.device)
+    return torch.stack([joint_log_likelihood(model, data, every, first=agent) for agent in range(data.n_agents)])
+
+
 def _data_log_prob(model: JointModel, data: Transitions, batch: Tensor, known: Tensor, asked: Tensor) -> Tensor:
-    rows, actions = data.rows[batch], data.actions[:, batch]
-    log_probs = model.conditional(data.states[rows], actions, known, asked, data.available[asked, rows])
+    rows, actions = data.rows(batch), data.actions(batch)
+    log_probs = model.conditional(data.states(rows), actions, known, asked, data.available_to(asked, rows))
     return log_probs.gather(1, actions.gather(0, asked.unsqueeze(0)).T).squeeze(1)
 
 
@@ -126,8 +136,8 @@ class BehaviorModels:
 
     @classmethod
     def create(cls, data: Transitions, hidden: list[int], memory: int, generator: torch.Generator) -> "BehaviorModels":
-        sizes = [data.observations.shape[2], *hidden, data.n_actions]
-        local = stacked(data.n_agents, sizes, memory, generator, str(data.states.device))
+        sizes = [data.observation_size, *hidden, data.n_actions]
+        local = stacked(data.n_agents, sizes, memory, generator, str(data.device))
         return cls(local, JointModel.create(data, hidden, generator), data)
 
     def policy(self) -> Policy:

@@ -18,9 +18,9 @@ Shapes: N agents, B batch, A actions, R rows of the data.
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import CFCQLConfig
 from inspo_core.algorithms.base import Setup
 from inspo_core.algorithms.behavior_models import local_log_probs
+from inspo_core.algorithms.configs import CFCQLConfig
 from inspo_core.algorithms.conservative import greedy_actions, soft_maximum
 from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import TwoLayerMixing
@@ -32,9 +32,9 @@ class CFCQL(ValueLearner):
 
     def __init__(self, setup: Setup, config: CFCQLConfig):
         super().__init__(setup, config)
-        self._alpha, self._temperature = config.cfcql_alpha, config.cfcql_temperature
-        self._width = config.cfcql_mixing_width
-        n, states = self.data.n_agents, self.data.states.shape[1]
+        self._alpha, self._temperature = config.alpha, config.temperature
+        self._width = config.mixing_width
+        n, states = self.data.n_agents, self.data.state_size
         self._values = self.policy_network()
         self._mixer = self.network("mixer", 1, states, TwoLayerMixing.outputs(n, self._width))
         self._target_values, self._target_mixer = self.target("policy"), self.target("mixer")

@@ -11,8 +11,8 @@ target that follows by Polyak averaging, and the next action chosen by the train
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import CQLConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import CQLConfig
 from inspo_core.algorithms.conservative import conservative_loss, greedy_actions
 from inspo_core.algorithms.learner import Batch, ValueLearner
 
@@ -22,7 +22,7 @@ class CQL(ValueLearner):
 
     def __init__(self, setup: Setup, config: CQLConfig):
         super().__init__(setup, config)
-        self._alpha = config.cql_alpha
+        self._alpha = config.alpha
         self._values = self.policy_network()
         self._target = self.target("policy")
 

@@ -12,14 +12,14 @@ episodes; w is not normalised, it has a bias beside it and stands in the exponen
 normalises it and multiplies the loss by it; Adam instead of RMSprop, slowly following targets instead of copied ones. Where a time limit
 cuts an episode off the data have no next action: those transitions train the policies only.
 
-Shapes: N agents, B batch, A actions, R rows of the data, S state.
+Shapes: N agents, B batch, A actions, S state.
 """
 
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import ICQConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import ICQConfig
 from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import Mixing
 from inspo_core.algorithms.networks import IMPOSSIBLE, masked_log_softmax
@@ -28,17 +28,12 @@ from inspo_core.algorithms.networks import IMPOSSIBLE, masked_log_softmax
 class ICQ(ValueLearner):
     def __init__(self, setup: Setup, config: ICQConfig):
         super().__init__(setup, config)
-        self._temperature, self._target_temperature = config.icq_temperature, config.icq_target_temperature
+        self._temperature, self._target_temperature = config.temperature, config.target_temperature
         data = self.data
         self._policy = self.policy_network()
         self._q = self.local_network("q", data.n_actions)
-        self._mixer = self.network("mixer", 1, data.states.shape[1], data.n_agents + 1)
+        self._mixer = self.network("mixer", 1, data.state_size, data.n_agents + 1)
         self._q_target, self._mixer_target = self.target("q"), self.target("mixer")
-        count = data.observations.shape[1]
-        self._actions_at = data.actions.new_zeros(data.n_agents, count)  # (N, R)
-        self._actions_at[:, data.rows] = data.actions
-        self._acted_at = torch.zeros(count, dtype=torch.bool, device=data.rows.device)  # (R,), not at an episode's last observation
-        self._acted_at[data.rows] = True
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         every_q = self._q(batch.observations)  # (N, B, A)
@@ -60,8 +55,9 @@ class ICQ(ValueLearner):
     @torch.no_grad()
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The targets of Q_tot, and which of them the data have a next action for or need none: each (B,)."""
-        followed = self._acted_at[batch.rows + 1]  # (B,)
-        next_actions = self._actions_at[:, batch.rows + 1].unsqueeze(2)  # (N, B, 1)
+        after = (batch.transitions + 1).clamp(max=len(self.data) - 1)
+        followed = self.data.rows(after) == batch.rows + 1  # (B,)
+        next_actions = self.data.actions(after).unsqueeze(2)  # (N, B, 1), of another episode where nothing followed
         next_q = self._q_target(batch.next_observations).gather(2, next_actions).squeeze(2)
         next_total = Mixing.at(self._mixer_target, batch.next_states).total(next_q)  # (B,)
         logits = torch.where(followed, next_total / self._target_temperature, IMPOSSIBLE)

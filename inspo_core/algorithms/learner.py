@@ -3,22 +3,23 @@
 Shapes: N agents, B batch, A actions, O observation, S state.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import LearnerConfig, ValueConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import LearnerConfig, ValueConfig
 from inspo_core.algorithms.cuda_graphs import take_steps
 from inspo_core.algorithms.networks import RowOptimizers, StackedMLP, StackedNetworks
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
-from inspo_core.algorithms.streams import Streams
 from inspo_core.algorithms.transitions import Transitions
+from inspo_core.rng import Streams
 
 N = TypeVar("N", bound=StackedNetworks)
 
@@ -27,7 +28,8 @@ N = TypeVar("N", bound=StackedNetworks)
 class Batch:
     """Transitions drawn uniformly, the same ones for all agents; or G batches of them, in an axis before all others."""
 
-    rows: Tensor  # (B,) of the data, where the transitions begin
+    transitions: Tensor  # (B,) their numbers in the data
+    rows: Tensor  # (B,) of the data, where they begin
     observations: Tensor  # (N, B, O), with memory (N, B, L, O + 1), as the next ones
     next_observations: Tensor
     states: Tensor  # (B, S)
@@ -47,23 +49,20 @@ class Batch:
 
 
 class BatchLearner(ABC):
-    """An algorithm of the contract in ``base.py``; its iteration is a pass of ``steps`` calls of :meth:`step`.
+    """An algorithm of the contract in ``base.py``: networks with an Adam each, which learn from batches; an iteration is :meth:`one_pass`.
 
-    Its networks, and a :class:`ValueLearner`'s targets, are in ``state_dict``; what else a step changes must be added to it.
+    Its networks, and a :class:`ValueLearner`'s targets, are in ``state_dict``; what else a pass changes must be added to it.
     """
 
     policy_sharpness = 1.0  # see Policy; raised by algorithms that act greedily on values
-    recordable = True  # see take_steps; not if a step draws at random, or if more than its batch can change what it does
 
-    def __init__(self, setup: Setup, config: LearnerConfig, steps: int, gamma: float = 1.0, reward_scale: str = "none"):
+    def __init__(self, setup: Setup, config: LearnerConfig):
         self.data: Transitions = setup.data
         self.streams = Streams(setup.seed, ["initial", "batches", "noise"], setup.device)
-        self._config, self._steps, self._device = config, steps, setup.device
+        self._config, self._device = config, setup.device
         self._iterations, self._done = setup.iterations, 0
         self._networks: dict[str, StackedNetworks] = {}
         self._optimizers: dict[str, RowOptimizers] = {}
-        self._rewards = self.data.rewards / reward_scale_of(self.data, reward_scale)
-        self._discounts = gamma * self.data.continues
 
     def network(self, name: str, count: int, inputs: int, outputs: int) -> StackedMLP:
         """``count`` new networks with the configured hidden layers and an Adam each."""
@@ -75,23 +74,12 @@ class BatchLearner(ABC):
 
     def local_network(self, name: str, outputs: int) -> StackedNetworks:
         """New networks of every agent's observations, with memory if so configured."""
-        sizes = [self.data.observations.shape[2], *self._config.hidden, outputs]
+        sizes = [self.data.observation_size, *self._config.hidden, outputs]
         return self._add(name, stacked(self.data.n_agents, sizes, self._config.memory, self.streams["initial"], self._device))
 
     def _add(self, name: str, network: N) -> N:
         self._networks[name], self._optimizers[name] = network, RowOptimizers(network, self._config.learning_rate)
         return network
-
-    def descend(self, *shared: str, **losses: Tensor) -> None:
-        """A gradient step on the sum of the losses for each network that a loss is named after, and for the ``shared`` ones.
-
-        ``shared`` are further networks that the losses' gradients flow into. They flow into no others.
-        """
-        RowOptimizers.step_together([self._optimizers[name] for name in (*shared, *losses)], sum(losses.values()))
-
-    @abstractmethod
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step; scalars to log."""
 
     def iterate(self) -> dict[str, float]:
         for optimizer in self._optimizers.values():
@@ -100,35 +88,9 @@ class BatchLearner(ABC):
         self._done += 1
         return metrics
 
+    @abstractmethod
     def one_pass(self) -> dict[str, float]:
-        """``steps`` gradient steps; means of what they log."""
-        names: list[str] = []
-
-        def step(batch: Sequence[Tensor]) -> list[Tensor]:
-            values = self.step(Batch(*batch))
-            names[:] = values
-            return [value.detach() for value in values.values()]
-
-        logged = take_steps(step, self._draw().columns(), axis=0, recordable=self.recordable)
-        return {name: values.mean().item() for name, values in zip(names, logged)}
-
-    def _draw(self) -> Batch:
-        """The batches of an iteration. They are gathered at once: indexing them one by one takes as long as training small networks."""
-        data, (g, b) = self.data, (self._steps, self._config.batch_size)
-        drawn = torch.randint(len(data), (g, b), generator=self.streams["batches"], device=data.rows.device)
-        rows = data.rows[drawn]
-        return Batch(
-            rows=rows,
-            observations=data.inputs(rows, self._config.memory).transpose(0, 1),
-            next_observations=data.inputs(rows + 1, self._config.memory).transpose(0, 1),
-            states=data.states[rows],
-            next_states=data.states[rows + 1],
-            available=data.available[:, rows].transpose(0, 1),
-            next_available=data.available[:, rows + 1].transpose(0, 1),
-            actions=data.actions[:, drawn].transpose(0, 1).unsqueeze(-1),
-            rewards=self._rewards[drawn],
-            discounts=self._discounts[drawn],
-        )
+        """The gradient steps of an iteration; means of what they log."""
 
     def policy(self) -> Policy:
         return Policy(self._networks["policy"], self.data.observation_standardizer, self.policy_sharpness)
@@ -151,11 +113,59 @@ class BatchLearner(ABC):
 
 
 class ValueLearner(BatchLearner):
-    """A batch learner of values: discounted, of scaled rewards, with targets that follow slowly."""
+    """A batch learner of values: discounted, of scaled rewards, with targets that follow slowly.
+
+    Its pass is ``critic_steps`` calls of :meth:`step`, a gradient step each.
+    """
+
+    recordable = True  # see take_steps; not if a step draws at random, or if more than its batch can change what it does
 
     def __init__(self, setup: Setup, config: ValueConfig):
-        super().__init__(setup, config, config.critic_steps, config.gamma, config.reward_scale)
-        self._target_rate = config.target_rate
+        super().__init__(setup, config)
+        self._steps, self._target_rate = config.critic_steps, config.target_rate
+        self._gamma, self._reward_scale = config.gamma, reward_scale_of(self.data, config.reward_scale)
+
+    @abstractmethod
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step; scalars to log."""
+
+    def descend(self, *shared: str, **losses: Tensor) -> None:
+        """A gradient step on the sum of the losses for each network that a loss is named after, and for the ``shared`` ones.
+
+        ``shared`` are further networks that the losses' gradients flow into. They flow into no others.
+        """
+        total = reduce(operator.add, losses.values())
+        RowOptimizers.step_together([self._optimizers[name] for name in (*shared, *losses)], total)
+
+    def one_pass(self) -> dict[str, float]:
+        names: list[str] = []
+
+        def step(batch: Sequence[Tensor]) -> list[Tensor]:
+            values = self.step(Batch(*batch))
+            names[:] = values
+            return [value.detach() for value in values.values()]
+
+        logged = take_steps(step, self._draw().columns(), axis=0, recordable=self.recordable)
+        return {name: values.mean().item() for name, values in zip(names, logged)}
+
+    def _draw(self) -> Batch:
+        """The batches of an iteration. They are gathered at once: indexing them one by one takes as long as training small networks."""
+        data = self.data
+        drawn = data.draw((self._steps, self._config.batch_size), self.streams["batches"])
+        rows = data.rows(drawn)
+        return Batch(
+            transitions=drawn,
+            rows=rows,
+            observations=data.inputs(rows, self._config.memory).transpose(0, 1),
+            next_observations=data.inputs(rows + 1, self._config.memory).transpose(0, 1),
+            states=data.states(rows),
+            next_states=data.states(rows + 1),
+            available=data.available(rows).transpose(0, 1),
+            next_available=data.available(rows + 1).transpose(0, 1),
+            actions=data.actions(drawn).transpose(0, 1).unsqueeze(-1),
+            rewards=data.rewards(drawn) / self._reward_scale,
+            discounts=self._gamma * data.continues(drawn),
+        )
 
     def target(self, name: str) -> StackedNetworks:
         """A copy of the network ``name`` that follows it only by :meth:`follow`."""
@@ -184,7 +194,7 @@ def scheduled_rate(config: LearnerConfig, done: int, iterations: int) -> float:
 
 def reward_scale_of(data: Transitions, rule: str) -> float:
     """What rewards are divided by: ``max_abs`` is the largest absolute reward of the data, ``none`` is 1."""
-    largest = data.rewards.abs().max().item()
+    largest = max(abs(data.lowest_reward), abs(data.highest_reward))
     return largest if rule == "max_abs" and largest > 0 else 1.0
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu
 
-from inspo_core.algorithms.networks import StackedMLP
+from inspo_core.algorithms.networks import StackedNetworks
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Mixing:
     bias: Tensor  # (B,)
 
     @classmethod
-    def at(cls, hypernetwork: StackedMLP, states: Tensor) -> "Mixing":
+    def at(cls, hypernetwork: StackedNetworks, states: Tensor) -> "Mixing":
         """``hypernetwork``: a single network with S inputs and N + 1 outputs; states (B, S)."""
         outputs = hypernetwork(states.unsqueeze(0))[0].T  # (N + 1, B)
         return cls(outputs[:-1].abs(), outputs[-1])
@@ -48,7 +48,7 @@ class TwoLayerMixing:
         return agents * width + 2 * width + 1
 
     @classmethod
-    def at(cls, hypernetwork: StackedMLP, states: Tensor, width: int) -> "TwoLayerMixing":
+    def at(cls, hypernetwork: StackedNetworks, states: Tensor, width: int) -> "TwoLayerMixing":
         """``hypernetwork``: a single network with S inputs and :meth:`outputs` outputs; states (B, S)."""
         raw = hypernetwork(states.unsqueeze(0))[0]  # (B, N E + 2 E + 1)
         first, first_bias, second, bias = raw.split([raw.shape[1] - 2 * width - 1, width, width, 1], 1)

@@ -18,8 +18,8 @@ Discrete actions, deliberate differences from the paper and the authors' code, w
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import OMARConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import OMARConfig
 from inspo_core.algorithms.conservative import conservative_loss, greedy_actions
 from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.networks import masked_log_softmax
@@ -28,7 +28,7 @@ from inspo_core.algorithms.networks import masked_log_softmax
 class OMAR(ValueLearner):
     def __init__(self, setup: Setup, config: OMARConfig):
         super().__init__(setup, config)
-        self._alpha, self._tau = config.cql_alpha, config.omar_tau
+        self._alpha, self._tau = config.alpha, config.tau
         self._actor, self._critic = self.policy_network(), self.local_network("critic", self.data.n_actions)
         self._target_actor, self._target_critic = self.target("policy"), self.target("critic")
 

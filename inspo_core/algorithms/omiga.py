@@ -18,8 +18,8 @@ Shapes: N agents, B batch, A actions, O observation, S state.
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import OMIGAConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import OMIGAConfig
 from inspo_core.algorithms.learner import Batch, ValueLearner
 from inspo_core.algorithms.mixing import Mixing
 from inspo_core.algorithms.networks import masked_log_softmax
@@ -28,11 +28,11 @@ from inspo_core.algorithms.networks import masked_log_softmax
 class OMIGA(ValueLearner):
     def __init__(self, setup: Setup, config: OMIGAConfig):
         super().__init__(setup, config)
-        self._alpha, self._weight_clip = config.omiga_alpha, config.weight_clip
+        self._alpha, self._weight_clip = config.alpha, config.weight_clip
         self._policy = self.policy_network()
         self._q = self.local_network("q", self.data.n_actions)
         self._v = self.local_network("v", 1)
-        self._mixer = self.network("mixer", 1, self.data.states.shape[1], self.data.n_agents + 1)
+        self._mixer = self.network("mixer", 1, self.data.state_size, self.data.n_agents + 1)
         self._q_target, self._v_target, self._mixer_target = self.target("q"), self.target("v"), self.target("mixer")
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

@@ -22,8 +22,8 @@ Shapes: N agents, B batch, A actions, S state.
 import torch
 from torch import Tensor
 
-from inspo_core.algorithm_configs import OptiDICEConfig
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.configs import OptiDICEConfig
 from inspo_core.algorithms.learner import Batch, ValueLearner, effective_sample_share
 from inspo_core.algorithms.networks import masked_log_softmax
 
@@ -33,18 +33,18 @@ class OptiDICE(ValueLearner):
 
     def __init__(self, setup: Setup, config: OptiDICEConfig):
         super().__init__(setup, config)
-        self._alpha, self._gamma, self._weight_clip = config.optidice_alpha, config.gamma, config.weight_clip
+        self._alpha, self._weight_clip = config.alpha, config.weight_clip
         data = self.data
         self._policy = self.policy_network()
-        self._nu = self.network("nu", 1, data.states.shape[1], 1)
-        self._e = self.network("e", 1, data.states.shape[1] + data.n_agents * data.n_actions, 1)
-        self._first_states = data.states[data.ages == 0]  # (episodes, S)
+        self._nu = self.network("nu", 1, data.state_size, 1)
+        self._e = self.network("e", 1, data.state_size + data.n_agents * data.n_actions, 1)
         self._deciding = 1 - data.absorbed_share(config.gamma)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         size, alpha = len(batch.rewards), self._alpha
-        first = torch.randint(len(self._first_states), (size,), generator=self.streams["noise"], device=batch.rewards.device)
-        every_nu = self._nu(torch.cat([batch.states, batch.next_states, self._first_states[first]]).unsqueeze(0))[0, :, 0]
+        first_rows = self.data.first_rows
+        first = torch.randint(len(first_rows), (size,), generator=self.streams["noise"], device=batch.rewards.device)
+        every_nu = self._nu(torch.cat([batch.states, batch.next_states, self.data.states(first_rows[first])]).unsqueeze(0))[0, :, 0]
         nu, next_nu, first_nu = every_nu.split(size)
         advantages = batch.rewards + batch.discounts * next_nu - nu  # (B,)
         nu_loss = (1 - self._gamma) * first_nu.mean() + self._deciding * alpha * conjugate(advantages / alpha).mean()

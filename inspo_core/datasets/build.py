@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inspo_core.datasets.format import EpisodeDataset, write_dataset
-from inspo_core.datasets.record import concatenate, record
-from inspo_core.envs import Observation, bridge, make_env
+from inspo_core.datasets.episodes import EpisodeDataset
+from inspo_core.datasets.recording import concatenate, record
+from inspo_core.datasets.writer import write_dataset
+from inspo_core.envs import bridge, make_env
+from inspo_core.envs.base import Observation
 from inspo_core.envs.bridge_partial import places, views
 from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
@@ -38,7 +40,7 @@ def matrix_set(name: str, game: str, counts: Mapping[tuple[int, ...], int], desc
 
 def xor_set(name: str, joint_actions: list[tuple[int, int]]) -> EpisodeDataset:
     """Equal shares of ``joint_actions``."""
-    counts = dict.fromkeys(joint_actions, XOR_TRANSITIONS // len(joint_actions))
+    counts: dict[tuple[int, ...], int] = dict.fromkeys(joint_actions, XOR_TRANSITIONS // len(joint_actions))
     seen = ", ".join("AB"[one] + "AB"[two] for one, two in joint_actions)
     return matrix_set(name, "xor", counts, f"{XOR_TRANSITIONS} plays of XOR, equal shares of the joint actions {seen}")
 
@@ -62,13 +64,15 @@ def permutation_set(n_agents: int) -> EpisodeDataset:
 
 def mne_balanced() -> EpisodeDataset:
     """100 plays of each of the 9 joint actions."""
-    counts = {(one, two): 100 for one in range(3) for two in range(3)}
+    counts: dict[tuple[int, ...], int] = {(one, two): 100 for one in range(3) for two in range(3)}
     return matrix_set("mne_balanced", "mne", counts, "900 plays of M-NE, 100 of each joint action")
 
 
 def mne_imbalanced() -> EpisodeDataset:
     """4000 plays in the exact shares of two independent agents that mostly play the worst equilibrium."""
-    counts = {(one, two): round(4000 * MNE_SHARES[one] * MNE_SHARES[two]) for one in range(3) for two in range(3)}
+    counts: dict[tuple[int, ...], int] = {
+        (one, two): round(4000 * MNE_SHARES[one] * MNE_SHARES[two]) for one in range(3) for two in range(3)
+    }
     text = "4000 plays of M-NE in exact product shares: each agent plays actions 0, 1, 2 with shares .80, .15, .05"
     return matrix_set("mne_imbalanced", "mne", counts, text)
 
@@ -112,7 +116,7 @@ def bridge_partial_mixed() -> EpisodeDataset:
     """The first episodes of ``bridge_mixed``, as the agents of ``bridge_partial`` see them."""
     episodes = BRIDGE_EPISODES + PARTIAL_RANDOM_EPISODES
     text = f"the first {episodes} episodes of bridge_mixed ({BRIDGE_EPISODES} optimal, the others random) through the partial observation"
-    return seen_by("bridge_partial", "bridge_partial_mixed", first_episodes(bridge_mixed(), episodes), text)
+    return seen_by("bridge_partial", "bridge_partial_mixed", bridge_mixed().episodes(0, episodes), text)
 
 
 def bridge_blind_optimal() -> EpisodeDataset:
@@ -123,16 +127,9 @@ def bridge_blind_optimal() -> EpisodeDataset:
 
 def seen_by(game: str, name: str, full: EpisodeDataset, description: str) -> EpisodeDataset:
     """The episodes of Bridge ``full`` with the observations of ``game``; all else stays."""
+    assert full.states is not None  # a set of Bridge has them
     observations = {"bridge_partial": views, "bridge_blind": places}[game](bridge.cells_of(full.states))
     return replace(full, name=name, env=game, observations=observations, provenance=_provenance(description))
-
-
-def first_episodes(dataset: EpisodeDataset, episodes: int) -> EpisodeDataset:
-    """The first ``episodes`` of a dataset of Bridge, which has neither masks nor behavior log-probabilities."""
-    transitions = dataset.episode_offsets[episodes]
-    kept = {name: getattr(dataset, name)[:transitions] for name in ("actions", "rewards", "terminations", "truncations")}
-    kept |= {name: getattr(dataset, name)[: transitions + episodes] for name in ("observations", "states")}
-    return replace(dataset, episode_offsets=dataset.episode_offsets[: episodes + 1], **kept)
 
 
 def shortest_joint_actions() -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from inspo_core.datasets.format import EpisodeDataset
+from inspo_core.datasets.episodes import EpisodeDataset
 from inspo_core.files import write_json
 
 MAX_BARS = 12  # up to so many distinct returns get a bar each; more are binned

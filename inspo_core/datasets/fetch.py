@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_directory
-from inspo_core.tracking.store import redact
+from inspo_core.redaction import redact
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -150,9 +150,10 @@ def _made(path: Path) -> Path:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and those behind it, the first one last."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
+    behind: BaseException | None = error
+    while behind:
+        yield behind
+        behind = behind.__cause__ or behind.__context__
 
 
 @contextmanager

@@ -5,22 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inspo_core.envs.spec import EnvSpec
 from inspo_core.errors import InspoError
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """The sizes of a game.
-
-    ``time_limit`` is the number of steps after which an unfinished episode is truncated (not terminated).
-    """
-
-    name: str
-    n_agents: int
-    n_actions: int
-    observation_size: int
-    state_size: int
-    time_limit: int
 
 
 @dataclass(frozen=True)
@@ -49,8 +35,6 @@ class Env(ABC):
     An episode that is done is frozen: whatever is played in it, its observation and flags stay and its reward is 0.
     A game implements ``_begin``, ``_advance`` and ``_observe``; seeds, action checks, freezing and the time limit are here.
     """
-
-    best: float | None = None  # highest expected return of an episode, where it is known; a report's scores need it
 
     def __init__(self, spec: EnvSpec):
         self.spec = spec
@@ -102,6 +86,9 @@ class Env(ABC):
                 f"{spec.name}: agent {agent} of episode {episode} played action {actions[episode, agent]}, available are {choices}"
             )
         return actions
+
+    def close(self) -> None:  # noqa: B027  most games hold nothing
+        """End what the game holds outside of this process, such as a simulator. It is not played after that."""
 
     @abstractmethod
     def _begin(self, seeds: np.ndarray) -> None:

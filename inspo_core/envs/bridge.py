@@ -12,7 +12,8 @@ A cell is one number, ``row * COLUMNS + column``; a position is a pair of cells,
 
 import numpy as np
 
-from inspo_core.envs.base import Env, EnvSpec, Observation
+from inspo_core.envs.base import Env, Observation
+from inspo_core.envs.spec import EnvSpec
 
 ROWS, COLUMNS = 3, 6
 BLOCKED = [(0, 2), (0, 3), (2, 2), (2, 3)]
@@ -20,7 +21,6 @@ STARTS = np.array([1 * COLUMNS + 2, 1 * COLUMNS + 3])
 GOALS = np.array([2 * COLUMNS + 5, 0 * COLUMNS + 0])
 MOVES = [(0, 0), (-1, 0), (1, 0), (0, 1), (0, -1)]  # stay, up, down, right, left
 JOINT_ACTIONS = np.stack(np.divmod(np.arange(len(MOVES) ** 2), len(MOVES)), axis=1)  # (25, 2)
-TIME_LIMIT = 50
 
 
 def _targets() -> np.ndarray:
@@ -96,10 +96,8 @@ class Bridge(Env):
     at the time limit too, as in AlberDICE's data.
     """
 
-    best = -1.2354525995574737  # by dynamic programming (tests/envs/bridge_optimum.py); partial observation does not lower it
-
-    def __init__(self) -> None:
-        super().__init__(EnvSpec("bridge", 2, len(MOVES), observation_size=8, state_size=8, time_limit=TIME_LIMIT))
+    def __init__(self, spec: EnvSpec) -> None:
+        super().__init__(spec)
         self._cells = np.empty((0, 2), dtype=np.int64)
 
     def _begin(self, seeds: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from inspo_core.envs import bridge
 from inspo_core.envs.base import Observation
+from inspo_core.envs.spec import EnvSpec
 
 VIEW = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # the 3 x 3 cells seen, row by row, the own one in the middle
 
@@ -48,10 +49,17 @@ def places(cells: np.ndarray) -> np.ndarray:
 class PartialBridge(bridge.Bridge):
     """Bridge in which each agent observes ``see`` of the cells, (E, 2) -> (E, 2, O); the state is that of Bridge."""
 
-    def __init__(self, name: str, see: Callable[[np.ndarray], np.ndarray]):
-        super().__init__()
+    def __init__(self, spec: EnvSpec, see: Callable[[np.ndarray], np.ndarray]):
+        super().__init__(spec)
         self._see = see
-        self.spec = replace(self.spec, name=name, observation_size=see(bridge.STARTS[None]).shape[2])
 
     def _observe(self) -> Observation:
         return replace(super()._observe(), observations=self._see(self._cells))
+
+
+def seen_around(spec: EnvSpec) -> PartialBridge:
+    return PartialBridge(spec, views)
+
+
+def own_place(spec: EnvSpec) -> PartialBridge:
+    return PartialBridge(spec, places)

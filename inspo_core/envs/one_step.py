@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inspo_core.envs.base import Env, EnvSpec, Observation
+from inspo_core.envs.base import Env, Observation
+from inspo_core.envs.spec import EnvSpec
 
 
 class OneStepGame(Env):
@@ -17,8 +18,8 @@ class OneStepGame(Env):
     Observation and state are the constant [1.0]: there is nothing to see.
     """
 
-    def __init__(self, name: str, n_agents: int, n_actions: int, payoffs: Callable[[np.ndarray], np.ndarray], best: float):
-        super().__init__(EnvSpec(name, n_agents, n_actions, observation_size=1, state_size=1, time_limit=1))
+    def __init__(self, spec: EnvSpec, payoffs: Callable[[np.ndarray], np.ndarray], best: float):
+        super().__init__(spec)
         self.payoffs = payoffs
         self.best = best
         self._episodes = 0
@@ -39,22 +40,24 @@ class OneStepGame(Env):
         )
 
 
-def xor_game(n_agents: int) -> OneStepGame:
+def xor_game(spec: EnvSpec) -> OneStepGame:
     """XOR for N agents with actions A (0) and B (1): exactly one B pays 1, none pays 0, k >= 2 pay -k."""
-    return OneStepGame(f"xor{n_agents}", n_agents, 2, xor_payoffs, best=1.0)
+    return OneStepGame(spec, xor_payoffs, best=1.0)
 
 
-def permutation_game(n_agents: int) -> OneStepGame:
+def permutation_game(spec: EnvSpec) -> OneStepGame:
     """N agents with N actions: 1 if all actions differ, else 0."""
-    return OneStepGame(f"permutation{n_agents}", n_agents, n_agents, permutation_payoffs, best=1.0)
+    return OneStepGame(spec, permutation_payoffs, best=1.0)
 
 
 def xor_payoffs(actions: np.ndarray) -> np.ndarray:
     """Joint actions (E, N) -> rewards (E,). For two agents these are the payoffs of ``matrix.XOR``."""
     chosen = actions.sum(axis=1)
-    return np.where(chosen <= 1, chosen, -chosen).astype(np.float64)
+    payoffs: np.ndarray = np.where(chosen <= 1, chosen, -chosen)
+    return payoffs.astype(np.float64)
 
 
 def permutation_payoffs(actions: np.ndarray) -> np.ndarray:
     """Joint actions (E, N) -> rewards (E,)."""
-    return (np.diff(np.sort(actions, axis=1), axis=1) > 0).all(axis=1).astype(np.float64)
+    differ = np.diff(np.sort(actions, axis=1), axis=1) > 0
+    return np.all(differ, axis=1).astype(np.float64)

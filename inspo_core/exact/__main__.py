@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def main() -> None:
     types = get_type_hints(Settings)
     for field in fields(Settings):
         default = {"sweeps": 20, "alpha": 0.1}[field.name] if field.default is MISSING else field.default
-        kind = {"action": argparse.BooleanOptionalAction} if types[field.name] is bool else {"type": type(default)}
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if types[field.name] is bool else {"type": type(default)}
         kind |= {"choices": choices} if (choices := get_args(types[field.name])) else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=default, help="(default: %(default)s)", **kind)
     arguments = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> None:
 
 def show(arguments: argparse.Namespace, settings: Settings) -> None:
     """Solve and print a line a sweep, then the returns at the game's own time limit and the first state's policies."""
-    dataset = SETS[arguments.dataset]() if arguments.dataset in SETS else read_dataset(Path(arguments.dataset))
+    dataset = SETS[arguments.dataset]() if arguments.dataset in SETS else read_dataset(Path(arguments.dataset), verify=True)
     game, limit = make_game(dataset.env), make_env(dataset.env).spec.time_limit
     start = random_policies(game, numpy_stream(arguments.seed, "exact/start")) if arguments.start == "random" else None
     solution = solve(game, behavior_of(game, dataset), settings, start, arguments.seed)

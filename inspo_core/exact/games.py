@@ -63,7 +63,7 @@ def bridge_game(gamma: float = 0.99) -> MarkovGame:
     actions = bridge.JOINT_ACTIONS
     index = {tuple(bridge.STARTS): 0}
     places = [tuple(bridge.STARTS)]
-    steps = []  # per state: reward and successor of every joint action, no successor at the end
+    steps: list[tuple[np.ndarray, list[int | None]]] = []  # per state: reward and successor of every joint action, no successor at the end
     while len(steps) < len(places):
         before = np.tile(places[len(steps)], (len(actions), 1))
         after = bridge.move(before, actions)

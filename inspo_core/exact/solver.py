@@ -43,7 +43,7 @@ class Settings:
     anneal_fraction: float = 1.0  # share of the sweeps over which alpha and beta are annealed
     update: Literal["sequential", "simultaneous"] = "sequential"
     order: Literal["random", "fixed"] = "random"
-    behavior: Literal["joint", "product"] = "joint"  # product: mu is replaced by the product of its marginals
+    behavior_model: Literal["joint", "product"] = "joint"  # product: mu is replaced by the product of its marginals
     # none: E_{a^-i~pi^-i} Q over all joint actions; ratio: over those of the data, as local Q learns it from weighted transitions
     importance: Literal["none", "ratio"] = "none"
     tolerance: float = 0.0  # stop once the temperatures are final and no policy moves by this much in a sweep
@@ -172,12 +172,13 @@ def residual(game: MarkovGame, behavior: Behavior, policies: np.ndarray, q: np.n
 
 def solve(game: MarkovGame, behavior: Behavior, settings: Settings, start: np.ndarray | None = None, seed: int = 0) -> Solution:
     """Sweep from the policies ``start`` (S, N, A), by default the marginals of mu; ``seed`` is that of the agents' orders."""
-    if settings.behavior == "product":
+    if settings.behavior_model == "product":
         behavior = behavior.product(game)
     policies = marginals(behavior.mu, game) if start is None else start
     generator = numpy_stream(seed, "exact/order")
     history: list[Sweep] = []
-    found, last = None, settings.temperatures(settings.sweeps)
+    found: Evaluation | None = None
+    last = settings.temperatures(settings.sweeps)
     for number in range(settings.sweeps):
         alpha, beta = settings.temperatures(number)
         value_beta = beta if settings.entropy_in_value else 0.0
@@ -191,6 +192,7 @@ def solve(game: MarkovGame, behavior: Behavior, settings: Settings, start: np.nd
         policies, found = new, after
         if (alpha, beta) == last and history[-1].change < settings.tolerance:
             break
+    assert found is not None  # there is at least one sweep
     return Solution(policies, history, residual(game, behavior, policies, found.q, alpha, beta))
 
 

@@ -1,7 +1,10 @@
-"""Algorithms against one another: probability of improvement, performance profiles, and what each variant changes."""
+"""Algorithms against one another: probability of improvement, performance profiles, standings, and what each variant changes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +12,19 @@ from inspo_core.report.results import POOLED, SCORES, Results, Row
 from inspo_core.statistics import Estimate, Improvement, improvement, profile
 
 RETURNS = ("return_greedy", "return_sampled")
-LEVEL = "level"
-STANDINGS = ("above, intervals apart", "above, intervals overlap", LEVEL, "below, intervals overlap", "below, intervals apart")
 THRESHOLDS = np.linspace(0.0, 1.0, 101)  # scores: from random play to the best return
+SAME_RETURN = 1e-6  # IQMs that differ by less are level
+
+
+class Standing(Enum):
+    """Where one IQM stands beside another one, and whether their intervals are apart or overlap."""
+
+    ABOVE_APART = auto()
+    ABOVE_OVERLAPPING = auto()
+    LEVEL = auto()
+    BELOW_OVERLAPPING = auto()
+    BELOW_APART = auto()
+    NO_INTERVAL = auto()  # one of them has none
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,22 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Two entries of an algorithm whose trainings differ in one parameter, and where ``other`` stands beside ``name``."""
+
+    name: str
+    other: str
+    parameter: str
+    value: Any  # that the trainings of name have
+    other_value: Any
+    standings: dict[tuple[str, str], Standing]  # (dataset, metric) -> standing; datasets on which both have runs
+
+    def has_interval(self, metric: str) -> bool:
+        """Whether there is a standing to show: with a single seed there is none."""
+        return any(standing is not Standing.NO_INTERVAL for (_, of), standing in self.standings.items() if of == metric)
+
+
+@dataclass(frozen=True)
 class Comparisons:
     """All that an experiment's results say of its algorithms against one another."""
 
@@ -45,13 +74,38 @@ class Comparisons:
     overall: list[Comparison]  # the improvements over all datasets, or on the only one
     profiles: dict[tuple[str, str], np.ndarray]  # (metric, name) -> share of runs above each of THRESHOLDS and its interval, (3, T)
     differences: list[Difference]
+    standings: dict[tuple[str, str, str], Standing]  # (dataset, metric, other) -> where it stands beside the first algorithm
+    contrasts: list[Contrast]  # pairs without the first algorithm
+
+    def standings_on(self, dataset: str, metric: str) -> dict[Standing, list[str]]:
+        """The other algorithms by their standing on ``dataset``."""
+        found: dict[Standing, list[str]] = {standing: [] for standing in Standing}
+        for (place, of, other), standing in self.standings.items():
+            if (place, of) == (dataset, metric):
+                found[standing].append(other)
+        return found
+
+    def shown_standings(self, metric: str) -> list[Standing]:
+        """What a table of standings has columns for; empty where no standing has an interval, as with a single seed."""
+        there = {standing for (_, of, _), standing in self.standings.items() if of == metric}
+        if not there - {Standing.NO_INTERVAL}:
+            return []
+        return [standing for standing in Standing if standing is not Standing.NO_INTERVAL or standing in there]
 
 
-def compare(results: Results) -> Comparisons:
-    """Every comparison that the experiment has data for."""
+def compare(results: Results, rows: list[Row]) -> Comparisons:
+    """Every comparison that the experiment has data for. ``rows``: its summary."""
     found, several = improvements(results), len(results.played) > 1
     overall = [comparison for comparison in found if comparison.dataset == POOLED or not several]
-    return Comparisons(found, overall, profiles(results), differences(results))
+    estimates = {(row.dataset, row.metric, row.name): row.estimate for row in rows}
+    return Comparisons(
+        improvements=found,
+        overall=overall,
+        profiles=profiles(results),
+        differences=differences(results),
+        standings=standings(results, estimates),
+        contrasts=contrasts(results, estimates),
+    )
 
 
 def improvements(results: Results) -> list[Comparison]:
@@ -73,7 +127,7 @@ def improvements(results: Results) -> list[Comparison]:
 
 
 def profiles(results: Results) -> dict[tuple[str, str], np.ndarray]:
-    """The performance profile of every algorithm and score, over all datasets; of algorithms that have a seed on each."""
+    """The performance profile of every algorithm and score, over all datasets with scores; of algorithms that have a seed on each."""
     return {
         (metric, name): profile(strata, THRESHOLDS, results.confidence, results.resamples)
         for metric in SCORES
@@ -83,7 +137,7 @@ def profiles(results: Results) -> dict[tuple[str, str], np.ndarray]:
 
 
 def differences(results: Results) -> list[Difference]:
-    """Every variant against its algorithm, where the experiment has both: on every dataset and, with more than one, over all.
+    """Every variant against its algorithm, where the experiment has both: on every dataset with scores and, with more datasets, over all.
 
     A seed has the same behavior models and evaluation episodes in both, so the runs are compared in pairs; one without the other
     does not count.
@@ -94,12 +148,12 @@ def differences(results: Results) -> list[Difference]:
             cell = results.cell(results.datasets[0], name)
             if name == cell.algorithm or cell.algorithm not in results.names:
                 continue
-            pairs = {dataset: (results.cell(dataset, name), results.cell(dataset, cell.algorithm)) for dataset in results.played}
+            pairs = {d: (results.cell(d, name), results.cell(d, cell.algorithm)) for d in results.measured(metric)}
             tasks = []
             for dataset, (ours, default) in pairs.items():
                 if seeds := [seed for seed in ours.seeds if seed in default.seeds]:
                     tasks.append((dataset, [ours.at(seeds, metric) - default.at(seeds, metric)]))
-            if len(pairs) > 1 and (seeds := results.shared_seeds(name, cell.algorithm)):
+            if len(results.played) > 1 and pairs and (seeds := results.shared_seeds(metric, name, cell.algorithm)):
                 tasks.append((POOLED, [ours.at(seeds, metric) - default.at(seeds, metric) for ours, default in pairs.values()]))
             for dataset, strata in tasks:
                 estimate = results.estimate(*strata)
@@ -107,55 +161,50 @@ def differences(results: Results) -> list[Difference]:
     return found
 
 
-def standings(results: Results, rows: list[Row], metric: str) -> dict[tuple[str, str], str]:
-    """By dataset and standing (:data:`STANDINGS`): the algorithms whose IQM is above, level with or below that of the first one.
+def standings(results: Results, estimates: dict[tuple[str, str, str], Estimate]) -> dict[tuple[str, str, str], Standing]:
+    """By dataset, metric and name, every other algorithm's standing beside the first one, where both have runs.
 
-    Nothing where there is one algorithm alone, or where one of them has no interval.
+    ``estimates``: by dataset, metric and name.
     """
     first, *others = results.names
-    estimates = _estimates(rows, metric)
-    found: dict[tuple[str, str], list[str]] = {(dataset, standing): [] for dataset in results.played for standing in STANDINGS}
-    for dataset in results.played:
-        for other in others:
-            ours, theirs = estimates.get((dataset, first)), estimates.get((dataset, other))
-            if ours is None or theirs is None:
-                continue
-            standing = _standing(ours, theirs)
-            if standing is None:
-                return {}
-            found[dataset, standing].append(other)
-    return {place: ", ".join(names) for place, names in found.items()} if others else {}
+    return {
+        (dataset, metric, other): standing for other in others for dataset, metric, standing in _standings(results, estimates, first, other)
+    }
 
 
-def contrasts(results: Results, rows: list[Row], metric: str) -> dict[tuple[str, str], str]:
-    """By pair and dataset, the standing of the second one's IQM beside the first one's.
-
-    A pair is two entries of an algorithm whose trainings differ in one parameter; :func:`standings` has those of the first entry.
-    """
-    estimates = _estimates(rows, metric)
-    found = {}
+def contrasts(results: Results, estimates: dict[tuple[str, str, str], Estimate]) -> list[Contrast]:
+    """The pairs without the first algorithm, of which :func:`standings` has all. ``estimates``: by dataset, metric and name."""
+    found = []
     for name, other in combinations(results.names[1:], 2):
-        for dataset in results.played:
-            ours, theirs = results.cell(dataset, name), results.cell(dataset, other)
-            if not (ours.seeds and theirs.seeds and ours.algorithm == theirs.algorithm):
-                continue
-            changed = [key for key, value in ours.config.items() if theirs.config.get(key) != value]
-            standing = _standing(estimates[dataset, name], estimates[dataset, other])
-            if standing and len(changed) == 1:
-                (key,) = changed
-                found[f"{other} beside {name} ({key}: {theirs.config.get(key)}, not {ours.config[key]})", dataset] = standing
+        beside = {(dataset, metric): standing for dataset, metric, standing in _standings(results, estimates, name, other)}
+        if not beside:
+            continue
+        dataset, _ = next(iter(beside))
+        ours, theirs = results.cell(dataset, name), results.cell(dataset, other)
+        changed = [key for key, value in ours.config.items() if theirs.config.get(key) != value]
+        if ours.algorithm == theirs.algorithm and len(changed) == 1:
+            (key,) = changed
+            found.append(Contrast(name, other, key, ours.config[key], theirs.config.get(key), beside))
     return found
 
 
-def _estimates(rows: list[Row], metric: str) -> dict[tuple[str, str], Estimate]:
-    """By dataset and name."""
-    return {(row.dataset, row.name): row.estimate for row in rows if row.metric == metric}
+def _standings(
+    results: Results, estimates: dict[tuple[str, str, str], Estimate], name: str, other: str
+) -> Iterator[tuple[str, str, Standing]]:
+    """Dataset, metric and the standing of ``other`` beside ``name``, where both have runs."""
+    for metric in RETURNS:
+        for dataset in results.played:
+            ours, theirs = (estimates.get((dataset, metric, one)) for one in (name, other))
+            if ours and theirs:
+                yield dataset, metric, _standing(ours, theirs)
 
 
-def _standing(ours: Estimate, theirs: Estimate) -> str | None:
+def _standing(ours: Estimate, theirs: Estimate) -> Standing:
     above, below = theirs.is_above(ours), ours.is_above(theirs)
     if above is None or below is None:
-        return None
-    if abs(theirs.iqm - ours.iqm) < 1e-6:
-        return LEVEL
-    return f"{'above' if theirs.iqm > ours.iqm else 'below'}, intervals {'apart' if above or below else 'overlap'}"
+        return Standing.NO_INTERVAL
+    if abs(theirs.iqm - ours.iqm) < SAME_RETURN:
+        return Standing.LEVEL
+    if theirs.iqm > ours.iqm:
+        return Standing.ABOVE_APART if above or below else Standing.ABOVE_OVERLAPPING
+    return Standing.BELOW_APART if above or below else Standing.BELOW_OVERLAPPING

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from inspo_core.config import ExperimentConfig
+from inspo_core.config.sections import ExperimentConfig
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json
 
@@ -20,7 +21,7 @@ def read_failures(path: Path, experiment: ExperimentConfig) -> Failures:
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InspoError(f"{path} holds {type(entries).__name__}, expected a list of objects with {', '.join(FIELDS)}")
-    allowed = {"dataset": experiment.datasets, "algorithm": experiment.algorithms, "seed": experiment.seeds}
+    allowed: dict[str, list[Any]] = {"dataset": experiment.datasets, "algorithm": experiment.algorithms, "seed": experiment.seeds}
     found = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or entry.keys() != FIELDS.keys():

@@ -1,6 +1,5 @@
 """The figures. The same results give the same bytes, as PNG, SVG and PDF."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from inspo_core.report.comparisons import THRESHOLDS, Comparison, Comparisons, Difference
-from inspo_core.report.results import POOLED, Results
+from inspo_core.report.figure_table import FIGURES
+from inspo_core.report.results import POOLED, SCORES, Results
 from inspo_core.report.style import MODES, STYLE, Look, interval_label, looks_of, mark, save, small_multiples
+from inspo_core.report.wording import EVERY_SEED_FAILED, NOT_EVALUATED_DURING_TRAINING, NOT_ON_EVERY_DATASET, counted
 from inspo_core.statistics import Estimate
 
 ROW = 0.3  # inches that an algorithm needs in a panel with one line each
@@ -23,35 +24,60 @@ GREY = "#555555"
 SCORE = "score: 0 random play, 1 best return"
 
 
-def write_figures(results: Results, comparisons: Comparisons, directory: Path) -> list[Path]:
-    """Draw every figure that the experiment has data for into ``directory``, in every format; return the files."""
-    drawings: dict[str, Callable[[], Figure]] = {
-        "returns": lambda: returns_figure(results),
-        "curves_greedy": lambda: curves_figure(results, "greedy"),
-        "curves_sampled": lambda: curves_figure(results, "sampled"),
-        "scores": lambda: scores_figure(results),
-        "profiles": lambda: profiles_figure(results, comparisons.profiles),
-    }
-    if comparisons.overall:
-        drawings["improvement"] = lambda: improvement_figure(results, comparisons.overall)
-    if comparisons.differences:
-        drawings["differences"] = lambda: differences_figure(results, comparisons.differences)
+def write_figures(results: Results, comparisons: Comparisons, names: list[str], directory: Path) -> list[Path]:
+    """Draw those of the figures ``names`` that the experiment has data for into ``directory``, in every format; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
     with matplotlib.rc_context(STYLE):
-        return [path for name, draw in drawings.items() for path in save(draw(), directory, name)]
+        for name in names:
+            if figure := FIGURES.entry(name).load()(results, comparisons):
+                files += save(figure, directory, name)
+    return files
+
+
+def draw_returns(results: Results, comparisons: Comparisons) -> Figure:
+    return returns_figure(results)
+
+
+def draw_greedy_curves(results: Results, comparisons: Comparisons) -> Figure:
+    return curves_figure(results, "greedy")
+
+
+def draw_sampled_curves(results: Results, comparisons: Comparisons) -> Figure:
+    return curves_figure(results, "sampled")
+
+
+def draw_scores(results: Results, comparisons: Comparisons) -> Figure | None:
+    return scores_figure(results) if results.measured(SCORES[0]) else None
+
+
+def draw_profiles(results: Results, comparisons: Comparisons) -> Figure | None:
+    return profiles_figure(results, comparisons.profiles) if results.measured(SCORES[0]) else None
+
+
+def draw_improvement(results: Results, comparisons: Comparisons) -> Figure | None:
+    return improvement_figure(results, comparisons.overall) if comparisons.overall else None
+
+
+def draw_differences(results: Results, comparisons: Comparisons) -> Figure | None:
+    return differences_figure(results, comparisons.differences) if comparisons.differences else None
 
 
 def returns_figure(results: Results) -> Figure:
     """A panel a dataset, a line an algorithm: every seed's return (small), their IQM (large) and its interval, greedy and sampled."""
     figure, panels = small_multiples(
-        results, "Return of the last policy", results.datasets, _mode_legend(results), *_by_line(results.names, "axes differ between panels")
+        results,
+        "Return of the last policy",
+        results.datasets,
+        _mode_legend(results),
+        *_by_line(results.names, "axes differ between panels"),
     )
     for dataset, axes in panels.items():
         _name_lines(axes, results.names)
         for place, (name, look) in enumerate(looks_of(results).items()):
             cell = results.cell(dataset, name)
             if not cell.seeds:
-                _say_in_line(axes, place, "every seed failed")
+                _say_in_line(axes, place, EVERY_SEED_FAILED)
                 continue
             for mode in MODES:
                 values = cell.values[f"return_{mode}"]
@@ -62,15 +88,15 @@ def returns_figure(results: Results) -> Figure:
 
 
 def scores_figure(results: Results) -> Figure:
-    """One line an algorithm: the IQM of its scores over all runs on all datasets, and its interval."""
-    title = f"Score over {len(results.played)} dataset{'' if len(results.played) == 1 else 's'}"
+    """One line an algorithm: the IQM of its scores over all runs on all datasets that have them, and its interval."""
+    title = f"Score over {counted(len(results.measured(SCORES[0])), 'dataset')}"
     legend = [handle for handle in _mode_legend(results) if handle.get_label() != "one seed"]
     figure, panels = small_multiples(results, title, [""], legend, *_by_line(results.names))
     (axes,) = panels.values()
     _name_lines(axes, results.names)
     for place, (name, look) in enumerate(looks_of(results).items()):
-        if not results.shared_seeds(name):
-            _say_in_line(axes, place, "not on every dataset")
+        if not results.shared_seeds(SCORES[0], name):
+            _say_in_line(axes, place, NOT_ON_EVERY_DATASET)
             continue
         for mode in MODES:
             _draw_estimate(axes, place, mode, results.estimate(*results.pooled(name, f"score_{mode}")), look.colour)
@@ -90,14 +116,15 @@ def curves_figure(results: Results, mode: str) -> Figure:
     for dataset, axes in panels.items():
         drawn = [_draw_curve(axes, results, dataset, name, mode, look) for name, look in looks.items()]
         if not any(drawn):
-            axes.text(0.5, 0.5, "no evaluation\nduring training", ha="center", va="center", transform=axes.transAxes)
+            said = NOT_EVALUATED_DURING_TRAINING.replace(" during", "\nduring")
+            axes.text(0.5, 0.5, said, ha="center", va="center", transform=axes.transAxes)
             axes.set_yticks([])
         axes.set_xlabel("training iteration")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         _leave_room(axes, "y")
     for axes in panels.values():
-        if axes.get_subplotspec().is_first_col():
+        if _is_first_column(axes):
             axes.set_ylabel("return (sum of rewards)")
     return figure
 
@@ -190,12 +217,16 @@ def _by_line(names: list[str], note: str = "") -> tuple[float, str]:
 
 def _name_lines(axes: Axes, names: list[str]) -> None:
     """A line for each name, the first on top; the names stand in the first column alone."""
-    first = axes.get_subplotspec().is_first_col()
-    axes.set_yticks(range(len(names)), names if first else [""] * len(names))
+    axes.set_yticks(range(len(names)), names if _is_first_column(axes) else [""] * len(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _is_first_column(axes: Axes) -> bool:
+    place = axes.get_subplotspec()
+    return place is not None and place.is_first_col()
 
 
 def _draw_estimate(axes: Axes, line: int, mode: str, found: Estimate, colour: str, seeds: np.ndarray | None = None) -> None:
@@ -217,7 +248,7 @@ def _draw_curve(axes: Axes, results: Results, dataset: str, name: str, mode: str
     steps, values = cell.curve(f"return_{mode}") if cell.seeds else ([], np.empty(0))
     if not steps:
         return False
-    estimates = [results.estimate(column) for column in values.T]
+    estimates = [results.estimate(values[:, place]) for place in range(len(steps))]
     iqms, lows, highs = zip(*((e.iqm, e.low, e.high) for e in estimates))
     every = max(1, len(steps) // 6)
     axes.plot(steps, iqms, markevery=every, **look.curve())

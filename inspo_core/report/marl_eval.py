@@ -1,9 +1,11 @@
 """The results in the format of marl-eval (https://github.com/instadeepai/marl-eval), whose tools aggregate and plot them."""
 
+from typing import Any
+
 from inspo_core.report.results import METRICS, Results
 
 
-def marl_eval(results: Results) -> dict:
+def marl_eval(results: Results) -> dict[str, Any]:
     """environment (game) -> task (dataset) -> algorithm -> run (seed) -> ``step_<k>`` and ``absolute_metrics`` -> metric -> [mean].
 
     Every value is an average over the episodes of an evaluation, hence a list of one. ``absolute_metrics`` are those of the last
@@ -11,7 +13,7 @@ def marl_eval(results: Results) -> dict:
     wants the same algorithms, runs and steps on all tasks of a game. So only the iterations at which every run of the game was
     evaluated are there; and where runs failed, only the algorithms with runs on every task, and the seeds that all of these have.
     """
-    tree: dict = {}
+    tree: dict[str, Any] = {}
     for game in dict.fromkeys(results.games.values()):
         cells = [cell for cell in results.cells if results.games[cell.dataset] == game]
         without_runs = {cell.name for cell in cells if not cell.seeds}

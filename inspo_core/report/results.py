@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from inspo_core.config import Learner, Params, label, learner_of, source_of
+from inspo_core.config.learners import Learner, label, learner_of
+from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError
-from inspo_core.evaluation import read_metrics
-from inspo_core.files import read_json
-from inspo_core.fingerprint import hash_of
+from inspo_core.evaluations import read_metrics
+from inspo_core.files import hash_of, read_json
 from inspo_core.report.failures import Failures
 from inspo_core.report.scores import Reference, reference_of
 from inspo_core.statistics import Estimate, estimate
-from inspo_core.tracking import ModelChoice
 
 METRICS = ("return_greedy", "return_sampled", "success_greedy", "success_sampled")
 SCORES = ("score_greedy", "score_sampled")  # the returns on a scale that the games share
@@ -34,8 +33,8 @@ class Cell:
     variant: str
     seeds: list[int]  # in the order of the experiment, as in all that follows
     trainings: list[str]  # fingerprints of the seeds' trainings
-    values: dict[str, np.ndarray]  # metric or score -> (S,), of the last policy
-    curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value
+    values: dict[str, np.ndarray]  # metric, and score where the game has references -> (S,), of the last policy
+    curves: list[dict[int, dict[str, float]]]  # a seed: iteration -> metric -> value; empty if training was not evaluated
     config: dict[str, Any] = field(default_factory=dict)  # parameters of the trainings, the seed apart
 
     @property
@@ -50,6 +49,19 @@ class Cell:
         """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T). There must be a seed."""
         steps = sorted(set.intersection(*(set(curve) for curve in self.curves)))
         return steps, np.array([[curve[step][metric] for step in steps] for curve in self.curves])
+
+
+@dataclass(frozen=True)
+class BestPolicy:
+    """The policy of a dataset that did best by ``metric``, which has the value ``value``; ``fingerprint`` is its training's."""
+
+    dataset: str
+    algorithm: str
+    variant: str
+    seed: int
+    fingerprint: str
+    metric: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -96,22 +108,26 @@ class Results:
     def cell(self, dataset: str, name: str) -> Cell:
         return next(cell for cell in self.cells if (cell.dataset, cell.name) == (dataset, name))
 
-    def column(self, name: str, metric: str) -> list[np.ndarray]:
-        """The values (S,) of ``metric`` on every played dataset; seeds that failed are not among them."""
-        return [self.cell(dataset, name).values[metric] for dataset in self.played]
+    def measured(self, metric: str) -> list[str]:
+        """The played datasets that have ``metric``: all of them, and of a score those of games whose references are known."""
+        return list(dict.fromkeys(cell.dataset for cell in self.cells if cell.seeds and metric in cell.values))
 
-    def shared_seeds(self, *names: str) -> list[int]:
-        """The seeds that all of ``names`` have on every played dataset."""
-        cells = [cell for cell in self.cells if cell.name in names and cell.dataset in self.played]
+    def column(self, name: str, metric: str) -> list[np.ndarray]:
+        """The values (S,) of ``metric`` on every dataset that has it; seeds that failed are not among them."""
+        return [self.cell(dataset, name).values[metric] for dataset in self.measured(metric)]
+
+    def shared_seeds(self, metric: str, *names: str) -> list[int]:
+        """The seeds that all of ``names`` have on every dataset that has ``metric``."""
+        cells = [self.cell(dataset, name) for dataset in self.measured(metric) for name in names]
         return [seed for seed in self.seeds if all(seed in cell.seeds for cell in cells)]
 
     def pooled(self, name: str, metric: str) -> list[np.ndarray]:
-        """The values (S,) of ``metric`` on every played dataset, of the seeds that are there on all, so that datasets weigh the same.
+        """The values (S,) of ``metric`` on every dataset that has it, of the seeds that are there on all: datasets weigh the same.
 
-        Empty where there is no such seed.
+        Empty where there is no such seed or dataset.
         """
-        seeds = self.shared_seeds(name)
-        return [self.cell(dataset, name).at(seeds, metric) for dataset in self.played] if seeds else []
+        seeds = self.shared_seeds(metric, name)
+        return [self.cell(dataset, name).at(seeds, metric) for dataset in self.measured(metric)] if seeds else []
 
     def reference(self, dataset: str) -> Reference:
         return reference_of(self.games[dataset])
@@ -120,14 +136,21 @@ class Results:
         """Estimate with the experiment's confidence and number of resamples."""
         return estimate(strata, self.confidence, self.resamples)
 
+    def ordered_failures(self) -> list[tuple[str, str, int, str]]:
+        """Dataset, algorithm or variant, seed and reason of every failed run, in the order of the experiment."""
+        places = [(cell.dataset, cell.name, seed) for cell in self.cells for seed in self.seeds]
+        return [(*place, self.failures[place]) for place in places if place in self.failures]
+
     def content(self) -> dict[str, str]:
-        """Hash of what was read, by input of the stage."""
+        """Hash of what was read and of the references, by input of the stage."""
         evaluated = [[c.dataset, c.algorithm, c.variant, c.seeds, {m: v.tolist() for m, v in c.values.items()}] for c in self.cells]
         trained = [[c.trainings, [sorted(curve.items()) for curve in c.curves]] for c in self.cells]
         failures = {"failures": hash_of(sorted(self.failures.items()))} if self.failures else {}
-        return {"evaluations": hash_of([self.seeds, self.episodes, evaluated]), "trainings": hash_of(trained)} | failures
+        references = hash_of({dataset: vars(self.reference(dataset)) for dataset in self.datasets})
+        read = {"evaluations": hash_of([self.seeds, self.episodes, evaluated]), "trainings": hash_of(trained), "references": references}
+        return read | failures
 
-    def best_policies(self) -> list[ModelChoice]:
+    def best_policies(self) -> list[BestPolicy]:
         """Of each dataset the seed's policy with the highest greedy return, then sampled return, then the one listed first."""
         choices = []
         for dataset in self.played:
@@ -137,7 +160,7 @@ class Results:
                 key=lambda found: tuple(found[0].values[metric][found[1]] for metric in ("return_greedy", "return_sampled")),
             )
             choices.append(
-                ModelChoice(
+                BestPolicy(
                     dataset=dataset,
                     algorithm=cell.algorithm,
                     variant=cell.variant,
@@ -152,13 +175,14 @@ class Results:
     def summary(self) -> list[Row]:
         """Every cell's metrics and scores, then success rates and scores pooled over datasets, with each dataset as a stratum.
 
-        Returns are not pooled: the games pay in different units. A cell without seeds has no row, its algorithm no pooled one.
+        Returns are not pooled: the games pay in different units. A cell without seeds has no row, its algorithm no pooled one. Scores are
+        pooled over the datasets that have them.
         """
         rows = [
             Row(cell.dataset, cell.algorithm, cell.variant, metric, self.estimate(cell.values[metric]))
             for cell in self.cells
             for metric in METRICS + SCORES
-            if cell.seeds
+            if cell.seeds and metric in cell.values
         ]
         if len(self.played) > 1:
             for name in self.names:
@@ -180,11 +204,15 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
     """
     failures = failures or {}
     experiment = params.experiment
-    cells, configs, games = [], {}, {}
+    cells: list[Cell] = []
+    configs: dict[str, Path] = {}
+    games: dict[str, str] = {}
     for dataset in experiment.datasets:
         played: dict[str, Path] = {}
         for name in experiment.algorithms:
-            learner, runs, curves, trained, config = learner_of(name, params), [], [], [], {}
+            learner = learner_of(name, params)
+            runs, curves, trained = [], [], []
+            config: dict[str, Any] = {}
             seeds = [seed for seed in experiment.seeds if (dataset, name, seed) not in failures]
             for seed in seeds:
                 place = Path(dataset) / name / f"seed_{seed}"
@@ -200,7 +228,8 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
         games[dataset] = next(iter(played), None) or source_of(dataset, params.ingest.sources).env
         for cell in cells[-len(experiment.algorithms) :]:
             for mode in ("greedy", "sampled"):
-                cell.values[f"score_{mode}"] = reference_of(games[dataset]).score(cell.values[f"return_{mode}"])
+                if (scores := reference_of(games[dataset]).score(cell.values[f"return_{mode}"])) is not None:
+                    cell.values[f"score_{mode}"] = scores
     _agree(configs, "evaluate parameters")
     if not configs:
         raise InspoError(f"every run of the experiment failed, the first one so: {next(iter(failures.values()))}")
@@ -217,16 +246,16 @@ def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Pat
     return path
 
 
-def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[dict, dict]:
+def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the two runs say of themselves."""
     run, trained = read_json(evaluation / "run.json"), read_json(training / "run.json")
-    for field in ("algorithm", "variant", "env", "config", "train_fingerprint"):
-        if field not in run:
-            raise InspoError(f"{evaluation / 'run.json'} has no {field}; run the evaluate stage again")
-    for field in ("algorithm", "variant"):
-        if run[field] != getattr(learner, field):
+    for key in ("algorithm", "variant", "env", "config", "train_fingerprint"):
+        if key not in run:
+            raise InspoError(f"{evaluation / 'run.json'} has no {key}; run the evaluate stage again")
+    for key in ("algorithm", "variant"):
+        if run[key] != getattr(learner, key):
             raise InspoError(
-                f"{evaluation / 'run.json'} says {field} {run[field]!r} where {getattr(learner, field)!r} is expected; "
+                f"{evaluation / 'run.json'} says {key} {run[key]!r} where {getattr(learner, key)!r} is expected; "
                 "run the train and evaluate stages again"
             )
     if run["train_fingerprint"] != trained.get("fingerprint"):

@@ -1,6 +1,7 @@
 """How figures look: colours, marks and lines of the algorithms, panels with a title and a legend, files."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from pathlib import Path
@@ -11,15 +12,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from inspo_core.report.results import Results
+from inspo_core.report.wording import counted
 
 # Okabe and Ito, "Color Universal Design" (https://jfly.uni-koeln.de/color/), the darkest first, without yellow; black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^vDPX*<>"
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # solid, dashed, dotted: the next one when the colours are used up
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "inspo",
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -90,13 +93,13 @@ def small_multiples(
     width = max(columns, 0.75 * COLUMNS) * PANEL[0]
     legend_columns = _legend_columns(legend, width)
     total = rows * height + HEAD + FOOT * (1 + math.ceil(len(legend) / legend_columns))
-    figure = Figure(figsize=(width, total), layout="constrained")
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / total), w_pad=0.06, h_pad=0.06)
+    figure = Figure(figsize=(width, total), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEAD / total), w_pad=0.06, h_pad=0.06)
     figure.text(0.1 / width, 1 - 0.08 / total, title, fontsize=12, va="top")
-    seeds = f"{len(results.seeds)} seed{'' if len(results.seeds) == 1 else 's'}"
+    seeds = counted(len(results.seeds), "seed")
     if results.failures:
-        seeds += f", without {len(results.failures)} failed run{'' if len(results.failures) == 1 else 's'}"
+        seeds += f", without {counted(len(results.failures), 'failed run')}"
     figure.text(0.1 / width, 1 - 0.34 / total, seeds + (f"; {note}" if note else ""), color="#555555", va="top")
     figure.legend(handles=legend, loc="outside lower left", ncols=legend_columns, handletextpad=0.5, columnspacing=1.6)
     grid = figure.subplots(rows, columns, squeeze=False, **subplots)
@@ -115,12 +118,12 @@ def _legend_columns(legend: list[Artist], width: float) -> int:
     def fits(columns: int) -> bool:
         long, rest = divmod(len(widths), columns)
         ends = np.cumsum([long + (column < rest) for column in range(columns)])
-        return sum(max(column) for column in np.split(widths, ends[:-1])) < width
+        return bool(sum(max(column) for column in np.split(widths, ends[:-1])) < width)
 
     return next((columns for columns in range(len(legend), 1, -1) if fits(columns)), 1)
 
 
-def mark(colour: str, mode: str, x: list[float] = [], y: list[float] = [], label: str = "") -> Line2D:
+def mark(colour: str, mode: str, x: Sequence[float] = (), y: Sequence[float] = (), label: str = "") -> Line2D:
     """The mark of an estimate: a filled circle for greedy actions, an open diamond for sampled ones."""
     filled = mode == "greedy"
     return Line2D(

@@ -2,27 +2,41 @@
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from inspo_core.files import write_json
-from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference, contrasts, standings
+from inspo_core.report.comparisons import RETURNS, THRESHOLDS, Comparisons, Difference
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import METRICS, POOLED, SCORES, Results, Row
-from inspo_core.statistics import Estimate, Improvement
+from inspo_core.report.results_file import write_results
+from inspo_core.report.wording import (
+    METRIC_TITLES,
+    STANDING_TITLES,
+    contrast_cell,
+    contrast_text,
+    contrasts_title,
+    dataset_title,
+    differences_title,
+    failed_runs_text,
+    fewer_seeds_text,
+    improvement_text,
+    interval_text,
+    iqm_text,
+    mean_text,
+    measured_text,
+    missing_text,
+    number_text,
+    over_datasets_text,
+    score_text,
+    standings_title,
+)
+from inspo_core.statistics import Estimate
 
-TITLES = {
-    "return_greedy": "Return, greedy",
-    "return_sampled": "Return, sampled",
-    "success_greedy": "Success rate, greedy",
-    "success_sampled": "Success rate, sampled",
-    "score_greedy": "Score, greedy",
-    "score_sampled": "Score, sampled",
-}
 ESTIMATE = ["seeds", "mean", "std", "iqm", "low", "high"]
 
 
@@ -50,18 +64,19 @@ def write_tables(results: Results, rows: list[Row], comparisons: Comparisons, di
         _write_csv(directory / "failures.csv", ["dataset", "algorithm", "variant", "seed", "reason"], _failure_lines(results))
     _write_csv(directory / "curves.csv", ["dataset", "algorithm", "variant", "seed", "step", *METRICS], _curve_lines(results))
     (directory / "table.md").write_text(markdown(results, rows, comparisons))
+    write_results(results, directory / "results.json")
     write_json(directory / "metrics.json", nested(rows))
     (directory / "marl_eval.json").write_text(json.dumps(marl_eval(results)) + "\n")  # keys stay in order: marl-eval takes the last one
 
 
-def _write_csv(path: Path, header: list[str], lines: Iterable[tuple]) -> None:
+def _write_csv(path: Path, header: list[str], lines: Iterable[tuple[Any, ...]]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
 
 
-def _result_lines(results: Results) -> list[tuple]:
+def _result_lines(results: Results) -> list[tuple[Any, ...]]:
     return sorted(
         (cell.dataset, cell.algorithm, cell.variant, seed, metric, float(value))
         for cell in results.cells
@@ -70,12 +85,12 @@ def _result_lines(results: Results) -> list[tuple]:
     )
 
 
-def _summary_line(row: Row | Difference) -> tuple:
+def _summary_line(row: Row | Difference) -> tuple[Any, ...]:
     e = row.estimate
     return (row.dataset, row.algorithm, row.variant, row.metric, e.seeds, e.mean, e.std, e.iqm, e.low, e.high)
 
 
-def _curve_lines(results: Results) -> list[tuple]:
+def _curve_lines(results: Results) -> list[tuple[Any, ...]]:
     return sorted(
         (cell.dataset, cell.algorithm, cell.variant, seed, step, *(point[metric] for metric in METRICS))
         for cell in results.cells
@@ -84,13 +99,13 @@ def _curve_lines(results: Results) -> list[tuple]:
     )
 
 
-def _failure_lines(results: Results) -> list[tuple]:
+def _failure_lines(results: Results) -> list[tuple[Any, ...]]:
     cells = {(cell.dataset, cell.name): cell for cell in results.cells}
     failed = [(cells[dataset, name], seed, reason) for (dataset, name, seed), reason in results.failures.items()]
     return sorted((cell.dataset, cell.algorithm, cell.variant, seed, reason) for cell, seed, reason in failed)
 
 
-def _profile_lines(comparisons: Comparisons) -> list[tuple]:
+def _profile_lines(comparisons: Comparisons) -> list[tuple[Any, ...]]:
     return sorted(
         (name, metric, round(float(threshold), 2), *(None if np.isnan(number) else float(number) for number in numbers))
         for (metric, name), found in comparisons.profiles.items()
@@ -98,14 +113,14 @@ def _profile_lines(comparisons: Comparisons) -> list[tuple]:
     )
 
 
-def _reference_lines(results: Results) -> list[tuple]:
+def _reference_lines(results: Results) -> list[tuple[Any, ...]]:
     references = [(dataset, results.games[dataset], results.reference(dataset)) for dataset in results.datasets]
     return sorted((dataset, game, reference.random, reference.best) for dataset, game, reference in references)
 
 
-def nested(rows: list[Row]) -> dict:
+def nested(rows: list[Row]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """dataset -> algorithm or variant -> metric -> {iqm, mean}."""
-    tree: dict = {}
+    tree: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for row in rows:
         metrics = tree.setdefault(row.dataset, {}).setdefault(row.name, {})
         metrics[row.metric] = {"iqm": row.estimate.iqm, "mean": row.estimate.mean}
@@ -113,105 +128,71 @@ def nested(rows: list[Row]) -> dict:
 
 
 def markdown(results: Results, rows: list[Row], comparisons: Comparisons) -> str:
-    """A table a metric, datasets down and algorithms across; then the comparisons that there are."""
-    parts = ["# Results", f"{what(results)}, then mean ± standard deviation over seeds."]
+    """The whole of ``table.md``."""
+    return "\n\n".join(["# Results", *markdown_blocks(results, rows, comparisons)]) + "\n"
+
+
+def markdown_blocks(results: Results, rows: list[Row], comparisons: Comparisons, heading: str = "##") -> list[str]:
+    """Paragraphs, and tables under a ``heading`` each: datasets down, algorithms across, one a metric; then the comparisons there are."""
+    blocks = [f"{measured_text(results)}, then mean ± standard deviation over seeds."]
     if results.failures:
-        parts += [f"{left_out(results)} The table at the end lists them."]
+        blocks.append(f"{failed_runs_text(results)} The table at the end lists them.")
+    blocks += [f"{heading} {title}\n\n{table}" for title, table in _metric_tables(results, rows)]
+    blocks.append(score_text(results))
+    blocks += [f"{heading} {title}\n\n{table}" for title, table in _comparison_tables(results, comparisons)]
+    if results.failures:
+        lines = [list(map(str, failed)) for failed in results.ordered_failures()]
+        blocks.append(f"{heading} Runs that failed\n\n{markdown_table(['Dataset', 'Algorithm', 'Seed', 'Reason'], lines)}")
+    return blocks
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(_pipe(line) for line in (header, ["---"] * len(header), *lines))
+
+
+def _metric_tables(results: Results, rows: list[Row]) -> Iterator[tuple[str, str]]:
     estimates = {(row.dataset, row.name, row.metric): row.estimate for row in rows}
     for metric in METRICS + SCORES:
+        if not results.measured(metric):
+            continue
         cells = {}
-        for dataset in rows_of(results, metric):
+        for dataset in _rows_of(results, metric):
             for name in results.names:
                 found = estimates.get((dataset, name, metric))
-                cells[dataset, name] = missing(dataset) if found is None else _markdown_cell(results, found, metric)
-        parts.append(_table(TITLES[metric], "Dataset", cells))
-    parts.append("A score is a return on a scale where uniformly random play has 0 and the best return 1.")
+                cells[dataset, name] = _markdown_cell(results, found, metric) if found else missing_text(results, dataset, name, metric)
+        yield METRIC_TITLES[metric], _grid("Dataset", cells)
+
+
+def _comparison_tables(results: Results, comparisons: Comparisons) -> Iterator[tuple[str, str]]:
     for metric in RETURNS:
-        if cells := standings(results, rows, metric):
-            parts.append(_table(standings_title(results, metric), "Dataset", cells))
+        if columns := comparisons.shown_standings(metric):
+            found = {dataset: comparisons.standings_on(dataset, metric) for dataset in results.played}
+            lines = [[dataset, *(", ".join(names[column]) for column in columns)] for dataset, names in found.items()]
+            yield standings_title(results, metric), markdown_table(["Dataset", *(STANDING_TITLES[column] for column in columns)], lines)
     for metric in RETURNS:
-        if cells := contrasts(results, rows, metric):
-            parts.append(_table(contrasts_title(results, metric), "Pair", cells))
+        if contrasts := [contrast for contrast in comparisons.contrasts if contrast.has_interval(metric)]:
+            lines = [[contrast_text(one), *(contrast_cell(one, dataset, metric) for dataset in results.played)] for one in contrasts]
+            yield contrasts_title(results, metric), markdown_table(["Pair", *results.played], lines)
     if overall := comparisons.overall:
-        cells = {(c.other, TITLES[c.metric]): improvement_cell(c.result) for c in overall}
-        over = f"over {len(results.played)} datasets" if len(results.played) > 1 else f"on {results.played[0]}"
-        parts.append(_table(f"Probability that a run of {overall[0].name} is better, {over}", "than one of", cells))
+        cells = {(c.other, METRIC_TITLES[c.metric]): improvement_text(c.result) for c in overall}
+        yield f"Probability that a run of {overall[0].name} is better, {over_datasets_text(results)}", _grid("than one of", cells)
     for metric in SCORES:
         cells = {(c.variant, c.dataset): _markdown_cell(results, c.estimate, metric) for c in comparisons.differences if c.metric == metric}
         if cells:
-            parts.append(_table(f"{TITLES[metric]}: variant minus algorithm, seed by seed", "Variant", cells))
-    if results.failures:
-        lines = [_pipe(map(str, failed)) for failed in ordered_failures(results)]
-        parts.append("\n".join(["## Runs that failed", "", _pipe(["Dataset", "Algorithm", "Seed", "Reason"]), _pipe(["---"] * 4), *lines]))
-    return "\n\n".join(parts) + "\n"
+            yield differences_title(metric), _grid("Variant", cells)
 
 
-def _table(title: str, corner: str, cells: dict[tuple[str, str], str]) -> str:
+def _grid(corner: str, cells: dict[tuple[str, str], str]) -> str:
     """``cells`` by row and column, both in the order of their first appearance."""
     down, across = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
-    named = {POOLED: "all, pooled"}
-    header = [corner, *(named.get(column, column) for column in across)]
-    lines = [f"## {title}", "", _pipe(header), _pipe(["---"] * len(header))]
-    lines += [_pipe([named.get(row, row), *(cells.get((row, column), "") for column in across)]) for row in down]
-    return "\n".join(lines)
+    lines = [[dataset_title(row), *(cells.get((row, column), "") for column in across)] for row in down]
+    return markdown_table([corner, *map(dataset_title, across)], lines)
 
 
-def standings_title(results: Results, metric: str) -> str:
-    return f"{TITLES[metric]}: the others' interquartile means beside that of {results.names[0]}"
-
-
-def contrasts_title(results: Results, metric: str) -> str:
-    return f"{TITLES[metric]}: pairs without {results.names[0]} that differ in one parameter"
-
-
-def improvement_cell(found: Improvement) -> str:
-    interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.probability:.2f}{interval}"
-
-
-def what(results: Results) -> str:
-    """One paragraph: what the numbers are, and over what they were taken."""
-    seeds = results.seeds
-    interval = f"[{results.confidence * 100:g} % bootstrap interval, {results.resamples} resamples over seeds]"
-    return (
-        f"The last policy of every training run, {_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
-        f"{_count(results.episodes, 'episode')} a policy and mode; returns are undiscounted. "
-        f"Each entry: interquartile mean over seeds {interval}"
-    )
-
-
-def left_out(results: Results) -> str:
-    """One paragraph: how many runs failed, and what that does to the numbers."""
-    total = len(results.cells) * len(results.seeds)
-    return (
-        f"{len(results.failures)} of {_count(total, 'run')} failed and are left out. An entry over fewer than all seeds says how many; "
-        "numbers over all datasets are over the seeds that an algorithm has on every one of them."
-    )
-
-
-def ordered_failures(results: Results) -> list[tuple[str, str, int, str]]:
-    """Dataset, algorithm or variant, seed and reason of every failed run, in the order of the experiment."""
-    places = [(cell.dataset, cell.name, seed) for cell in results.cells for seed in results.seeds]
-    return [(*place, results.failures[place]) for place in places if place in results.failures]
-
-
-def rows_of(results: Results, metric: str) -> list[str]:
+def _rows_of(results: Results, metric: str) -> list[str]:
     """The datasets, and all of them where ``metric`` is pooled."""
     return results.datasets + ([POOLED] if len(results.played) > 1 and not metric.startswith("return") else [])
-
-
-def missing(dataset: str) -> str:
-    """What stands where there is no estimate."""
-    return "not on every dataset" if dataset == POOLED else "failed"
-
-
-def fewer_seeds(results: Results, found: Estimate) -> str:
-    """``n of N seeds``, or nothing where these are all."""
-    return f"{found.seeds} of {_count(len(results.seeds), 'seed')}" if found.seeds < len(results.seeds) else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _pipe(columns: Iterable[str]) -> str:
@@ -219,26 +200,8 @@ def _pipe(columns: Iterable[str]) -> str:
 
 
 def _markdown_cell(results: Results, estimate: Estimate, metric: str) -> str:
-    lines = [with_interval(estimate, metric).replace(" [", "<br>["), with_spread(estimate, metric), fewer_seeds(results, estimate)]
-    return "<br>".join(filter(None, lines))  # narrow: there may be many columns
-
-
-def with_interval(estimate: Estimate, metric: str) -> str:
-    """``IQM [low, high]``, or the IQM alone where there is no interval."""
-    if estimate.low is None or estimate.high is None:
-        return number(estimate.iqm, metric)
-    return f"{number(estimate.iqm, metric)} [{number(estimate.low, metric)}, {number(estimate.high, metric)}]"
-
-
-def with_spread(estimate: Estimate, metric: str) -> str:
-    """``mean ± std``, or the mean alone where there is no spread."""
-    mean = number(estimate.mean, metric)
-    return mean if estimate.std is None else f"{mean} ± {number(estimate.std, metric)}"
-
-
-def number(value: float, metric: str) -> str:
-    digits = 3 if metric.startswith("return") else 2
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
+    lines = [number_text(estimate.iqm, metric), interval_text(estimate, metric), mean_text(estimate, metric)]
+    return "<br>".join(filter(None, [*lines, fewer_seeds_text(results, estimate)]))  # narrow: there may be many columns
 
 
 def print_table(results: Results, rows: list[Row], file: TextIO | None = None) -> None:
@@ -254,19 +217,21 @@ def print_table(results: Results, rows: list[Row], file: TextIO | None = None) -
     table.add_column("dataset", no_wrap=True)
     table.add_column("algorithm", no_wrap=True)
     for metric in METRICS:
-        table.add_column(TITLES[metric].lower(), justify="right", no_wrap=True)
+        table.add_column(METRIC_TITLES[metric].lower(), justify="right", no_wrap=True)
     estimates = {(row.dataset, row.name, row.metric): row.estimate for row in rows}
-    for dataset in rows_of(results, METRICS[-1]):
+    for dataset in _rows_of(results, METRICS[-1]):
         for place, name in enumerate(results.names):
-            entries = {metric: estimates.get((dataset, name, metric)) for metric in METRICS if dataset in rows_of(results, metric)}
-            texts = [missing(dataset) if entry is None else with_interval(entry, metric) for metric, entry in entries.items()]
+            entries = {metric: estimates.get((dataset, name, metric)) for metric in METRICS if dataset in _rows_of(results, metric)}
+            texts = [
+                iqm_text(entry, metric) if entry else missing_text(results, dataset, name, metric) for metric, entry in entries.items()
+            ]
             blank = [""] * (len(METRICS) - len(texts))
-            fewer = next((fewer_seeds(results, entry) for entry in entries.values() if entry), "")
+            fewer = next((fewer_seeds_text(results, entry) for entry in entries.values() if entry), "")
             named = f"{name} ({fewer})" if fewer else name
             table.add_row("" if place else dataset, named, *blank, *texts, end_section=place == len(results.names) - 1)
     console.print(table)
-    console.print(f"{what(results)}.", markup=False, highlight=False)
+    console.print(f"{measured_text(results)}.", markup=False, highlight=False)
     if results.failures:
-        console.print(f"\n{left_out(results)}", markup=False, highlight=False)
-    for dataset, name, seed, reason in ordered_failures(results):
+        console.print(f"\n{failed_runs_text(results)}", markup=False, highlight=False)
+    for dataset, name, seed, reason in results.ordered_failures():
         console.print(f"failed: {dataset} {name} seed {seed}: {reason}", markup=False, highlight=False)

@@ -3,11 +3,10 @@
 import argparse
 import sys
 
-from inspo_core.errors import InspoError
-from inspo_core.tracking.delivery import Delivery
-from inspo_core.tracking.relay import deliver_left
-from inspo_core.tracking.store import Unreachable, project_root
-from inspo_core.tracking.tracker import warn
+from inspo_core.errors import InspoError, warn
+from inspo_core.tracking.handover import deliver_left
+from inspo_core.tracking.mlflow.delivery import Delivery
+from inspo_core.tracking.mlflow.server import Unreachable, project_root
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from inspo_core.errors import InspoError
-from inspo_core.tracking.delivery import Delivery, patiently
-from inspo_core.tracking.records import experiment_record, pipeline_record
-from inspo_core.tracking.relay import deliver_left
-from inspo_core.tracking.store import Unreachable
-from inspo_core.tracking.tracker import warn
+from inspo_core.errors import InspoError, warn
+from inspo_core.tracking.description import experiment_record, pipeline_record
+from inspo_core.tracking.handover import deliver_left
+from inspo_core.tracking.mlflow.delivery import Delivery, patiently
+from inspo_core.tracking.mlflow.server import Unreachable
 
 
 def finish_pipeline(experiment: str, params: dict[str, Any], status: str | None, belonging: dict[str, str]) -> None:

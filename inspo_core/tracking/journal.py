@@ -31,7 +31,8 @@ class Journal:
     """One run's folder in the outbox, held by this process until :meth:`close`. OSError where the disk does not play along."""
 
     def __init__(self, folder: Path, lock: int):
-        self.folder, self._lock = folder, lock
+        self.folder = folder
+        self._lock: int | None = lock
         self._path = folder / JOURNAL
         self._unwritten = b""
         self._drop_torn_line()
@@ -128,8 +129,8 @@ class Journal:
     def last(self) -> dict[str, Any] | None:
         """The last operation."""
         last = None
-        for last, _ in self.operations():
-            pass
+        for operation, _ in self.operations():
+            last = operation
         return last
 
     @property
@@ -156,7 +157,8 @@ class Tail:
 
     def __init__(self, path: Path):
         self.path = path
-        self._position, self._inode = 0, None
+        self._position = 0
+        self._inode: int | None = None
 
     def read(self) -> list[dict[str, Any]]:
         """The whole lines since the last call; a file that was replaced or cut is read from its start again."""

@@ -2,34 +2,39 @@
 
 import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from inspo_core.config import label
-from inspo_core.fingerprint import file_hash
-from inspo_core.tracking.delivery import Delivery, patience, patiently
+from inspo_core.config.learners import DEFAULT, label
+from inspo_core.errors import warn
+from inspo_core.files import file_hash
+from inspo_core.tracking.description import (
+    ModelChoice,
+    StageRun,
+    common_tags,
+    dataset_record,
+    experiment_record,
+    flat,
+    key_of,
+    pipeline_record,
+    texts,
+)
+from inspo_core.tracking.handover import leave
 from inspo_core.tracking.journal import Journal, Tail
-from inspo_core.tracking.model import ARCHITECTURE, PARAMETERS
-from inspo_core.tracking.records import common_tags, dataset_record, experiment_record, flat, key_of, pipeline_record, texts
-from inspo_core.tracking.registry import ModelChoice, registered_name
-from inspo_core.tracking.relay import leave
-from inspo_core.tracking.store import Unreachable, project_root, reason
+from inspo_core.tracking.mlflow.delivery import Delivery, patience, patiently
+from inspo_core.tracking.mlflow.model import ARCHITECTURE, PARAMETERS
+from inspo_core.tracking.mlflow.registry import registered_name
+from inspo_core.tracking.mlflow.server import Unreachable, project_root, reason
 
 DELIVER_SECONDS = 5.0  # between two deliveries of a stage that runs
 RETRY_SECONDS = 60.0  # after the store was found unreachable
 DELIVER_COMMAND = "python -m inspo_core.tracking deliver"
-
-
-def warn(sentence: str) -> None:
-    """Print a warning to standard error."""
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 class StageTracker:
@@ -42,38 +47,17 @@ class StageTracker:
     after what is no error (KeyboardInterrupt, SystemExit).
     """
 
-    def __init__(
-        self,
-        stage: str,
-        experiment: str,
-        dataset: str | None,
-        algorithm: str | None,
-        variant: str | None,
-        params: dict[str, Any],
-        inputs: dict[str, str],
-        fingerprint: str,
-        data: dict[str, Any] | None = None,
-        *,
-        pipeline: dict[str, Any] | None = None,
-        tags: dict[str, str] | None = None,
-    ):
-        """Describe the stage; nothing is written before ``with``.
-
-        ``params``: what the run shows as parameters, nested or flat. ``inputs``: content hash of each input, by name.
-        ``data``: description of the dataset (JSON values) for MLflow's dataset inputs; ``digest`` and ``source`` in it are used.
-        ``pipeline``: all parameters; runs with the same ones, the same code and data belong to one pipeline run (default: params.yaml).
-        ``tags``: more tags of the stage's own run.
-        """
+    def __init__(self, run: StageRun):
+        """Nothing is written before ``with``."""
         patience()  # a wrong value is better said now than after the stage's work
-        self._experiment = experiment_record(experiment)
-        identity = {"stage": stage, "dataset": dataset, "algorithm": algorithm, "variant": variant}
+        self._experiment = experiment_record(run.experiment)
+        identity = {"stage": run.stage, "dataset": run.dataset, "algorithm": run.algorithm, "variant": run.variant}
         self._identity = {name: value for name, value in identity.items() if value}
-        self._params, self._fingerprint = params, fingerprint
-        self._tags = tags or {}
-        self._inputs = {f"input_{name}": digest[:16] for name, digest in inputs.items()}
-        self._data = data and dataset_record(dataset or stage, data, inputs)
-        self._pipeline = pipeline_record(self._experiment, pipeline)
-        self._key = key_of(self._pipeline.get("key") or self._pipeline["run_id"], self._identity, fingerprint)
+        self._params, self._fingerprint, self._tags = run.params, run.fingerprint, run.tags
+        self._inputs = {f"input_{name}": digest[:16] for name, digest in run.inputs.items()}
+        self._data = run.data and dataset_record(run.dataset or run.stage, run.data, run.inputs)
+        self._pipeline = pipeline_record(self._experiment, run.pipeline)
+        self._key = key_of(self._pipeline.get("key") or self._pipeline["run_id"], self._identity, run.fingerprint)
         self._outbox = project_root() / "outbox"
         self._delivery = Delivery(warn)
         self._seeds: dict[int, _Seed] = {}
@@ -105,9 +89,7 @@ class StageTracker:
         except Exception as error:  # each kind of store fails with errors of its own
             warn(f"what MLflow has not got stays in {self._outbox}, since the shared store does not take it ({reason(error)})")
 
-    def seed_started(
-        self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path, *, model: str | None = None
-    ) -> None:
+    def seed_started(self, seed: int, fingerprint: str, params: dict[str, Any], metrics_file: Path, *, model: str | None = None) -> None:
         """Open the run of ``seed``; ``metrics_file`` is followed as it grows by lines ``{"step": int, "<metric>": float, ...}``.
 
         ``model``: fingerprint of the training run whose policy this run uses; final metrics then appear on that model's page too.
@@ -167,7 +149,7 @@ class StageTracker:
     def register_models(self, choices: list[ModelChoice]) -> None:
         """Register the best policy of each dataset, with the alias ``best``; a policy that is registered already gets no new version."""
         for choice in choices:
-            name = registered_name(self._experiment["name"], choice.dataset)
+            name = registered_name(str(self._experiment["name"]), choice.dataset)
             self._journal.append({"op": "register", "time": _now(), "choice": asdict(choice) | {"name": name}})
 
     def _title(self, *before: str) -> str:
@@ -181,17 +163,17 @@ class StageTracker:
         self,
         key: str,
         name: str,
-        tags: dict[str, str],
+        tags: Mapping[str, str],
         fingerprint: str,
-        params: dict[str, Any],
+        params: Mapping[str, Any],
         model: str | None = None,
         level: str = "stage",
     ) -> Journal:
-        tags = self._identity | tags | {"level": level, "fingerprint": fingerprint} | self._inputs | common_tags()
-        if learner := _learner(tags):
-            tags["learner"] = learner
-        tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
-        tags["pipeline"] = self._pipeline_name()
+        all_tags = self._identity | dict(tags) | {"level": level, "fingerprint": fingerprint} | self._inputs | common_tags()
+        if learner := _learner(all_tags):
+            all_tags["learner"] = learner
+        all_tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
+        all_tags["pipeline"] = self._pipeline_name()
         journal = self._open(f"{name.replace(' ', '-')}-{key}")
         journal.append(
             {
@@ -203,7 +185,7 @@ class StageTracker:
                 "pipeline": self._pipeline if level == "stage" else None,
                 "stage_key": self._key if level == "seed" else None,
                 "shared": level == "stage",  # other processes may run other seeds of the same stage
-                "tags": texts(tags),
+                "tags": texts(all_tags),
                 "params": flat(params),
                 "dataset": self._data,
                 "model": model,
@@ -216,11 +198,17 @@ class StageTracker:
             if journal := Journal.open(self._outbox / name):
                 return journal
         try:
-            return Journal.open(self._outbox / f"{name}-{os.getpid()}")
+            return self._own_journal(f"{name}-{os.getpid()}")
         except OSError as error:
             unwritable, self._outbox = self._outbox, Path(tempfile.mkdtemp(prefix="inspo-outbox-"))
             warn(f"{unwritable} cannot be written ({error.strerror}), so what MLflow does not take now goes to {self._outbox}")
-            return Journal.open(self._outbox / name)
+            return self._own_journal(name)
+
+    def _own_journal(self, name: str) -> Journal:
+        """One under a name that no other process uses."""
+        journal = Journal.open(self._outbox / name)
+        assert journal is not None
+        return journal
 
     def _end_seed(self, seed: int, status: str) -> None:
         running = self._seeds.pop(seed)
@@ -320,7 +308,7 @@ class _Seed:
 
 def _learner(tags: dict[str, str]) -> str | None:
     """The algorithm's or variant's name in the parameters."""
-    return label(tags["algorithm"], tags.get("variant", "default")) if "algorithm" in tags else None
+    return label(tags["algorithm"], tags.get("variant", DEFAULT)) if "algorithm" in tags else None
 
 
 def _append_final(journal: Journal, metrics: dict[str, float]) -> None:

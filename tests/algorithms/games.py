@@ -1,25 +1,29 @@
 """Small games with known answers, their data, behavior models and configurations."""
 
 import itertools
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inspo_core.algorithms.base import Algorithm, Setup
+from inspo_core.algorithms.behavior_estimation import BehaviorEstimation, Split
 from inspo_core.algorithms.behavior_models import BehaviorModels, JointModel
-from inspo_core.algorithms.fits import Fitter, fit_alone
+from inspo_core.algorithms.configs import BehaviorConfig, LearnerConfig
 from inspo_core.algorithms.networks import masked_log_softmax
 from inspo_core.algorithms.policy import Policy
-from inspo_core.algorithms.registry import ALGORITHMS
-from inspo_core.algorithms.transitions import Transitions
-from inspo_core.behavior import BehaviorEstimation, Split
-from inspo_core.algorithm_configs import InSPOConfig
-from inspo_core.config import BehaviorConfig, Params, algorithm_config, load_params
+from inspo_core.algorithms.seed_batching import Fitter, Together, fit_alone
+from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
+from inspo_core.config.learners import learner_of
+from inspo_core.config.reading import load_params
+from inspo_core.config.sections import Params, VariantConfig
 from inspo_core.datasets import EpisodeDataset, validate
 from inspo_core.datasets.build import SETS
 from inspo_core.envs.one_step import permutation_payoffs
@@ -28,17 +32,24 @@ ROOT = Path(__file__).parents[2]
 TINY = {"hidden": [8], "batch_size": 16, "critic_steps": 3, "policy_steps": 3, "refit_steps": 2, "pool_size": 64}
 
 
-def params(**changes: object) -> Params:
-    """``params.yaml`` with changes of its train section."""
-    return load_params(ROOT / "params.yaml", [f"train.{key}={value}" for key, value in changes.items()])
+@cache
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
 
 
-def inspo_config(**changes: object) -> InSPOConfig:
-    return algorithm_config("inspo", params(**changes).train)
+def config_of(algorithm: str, **changes: object) -> LearnerConfig:
+    """The parameters of ``params.yaml`` with changes of shared keys or of the algorithm's own."""
+    variant = VariantConfig(algorithm=algorithm, **changes)
+    return learner_of("changed", params().model_copy(update={"variants": {"changed": variant}})).config
+
+
+def tiny(algorithm: str, **changes: object) -> dict[str, object]:
+    """``TINY`` with changes, of which only what the algorithm reads."""
+    return {key: value for key, value in (TINY | changes).items() if key in ALGORITHMS[algorithm].config.model_fields}
 
 
 def behavior_config(**changes: object) -> BehaviorConfig:
-    return BehaviorConfig(**{**params().behavior.model_dump(), **changes})
+    return BehaviorConfig(**{**params().behavior.model_dump(exclude={"device"}), **changes})
 
 
 def dataset_of(
@@ -113,29 +124,51 @@ def ragged_data(episodes: int = 1000) -> EpisodeDataset:
     return dataset_of(np.eye(2)[context], np.stack([first, second, third], 1), first - 0.5, lengths, ends, 3, available)
 
 
-def some_agents(*agents: int, episodes: int = 40) -> Transitions:
+def data_of(*agents: int, episodes: int = 40) -> EpisodeDataset:
     """Those agents of ``ragged_data`` only: masks that bind, and two contexts to tell apart."""
     dataset, picked = ragged_data(episodes), list(agents)
     observations, available = (getattr(dataset, name)[:, picked] for name in ("observations", "available_actions"))
-    chosen = replace(dataset, observations=observations, available_actions=available, actions=dataset.actions[:, picked])
-    return Transitions.from_dataset(chosen, "cpu")
+    return replace(dataset, observations=observations, available_actions=available, actions=dataset.actions[:, picked])
+
+
+def some_agents(*agents: int, episodes: int = 40) -> Transitions:
+    """:func:`data_of` as algorithms see it."""
+    return ResidentTransitions(data_of(*agents, episodes=episodes), "cpu")
 
 
 def sample_data(name: str) -> Transitions:
     """A dataset of ``inspo_core.datasets.build``."""
-    return Transitions.from_dataset(SETS[name](), "cpu")
+    return ResidentTransitions(SETS[name](), "cpu")
+
+
+class Arrays(NamedTuple):
+    """All that the calls of :class:`Transitions` tell, whole."""
+
+    observations: Tensor  # (N, R, O)
+    states: Tensor  # (R, S)
+    available: Tensor  # (N, R, A)
+    actions: Tensor  # (N, T)
+    rewards: Tensor  # (T,)
+    continues: Tensor  # (T,)
+    rows: Tensor  # (T,)
+
+
+def arrays(data: Transitions) -> Arrays:
+    rows, every = torch.arange(data.n_rows), torch.arange(len(data))
+    at_rows = (data.observations(rows), data.states(rows), data.available(rows))
+    return Arrays(*at_rows, data.actions(every), data.rewards(every), data.continues(every), data.rows(every))
 
 
 def everything(data: Transitions) -> Split:
     """All transitions both to train on and to judge by: the target is the empirical distribution itself."""
-    every = torch.arange(len(data))
+    every = torch.arange(len(data), device=data.device)
     return Split(every, every, 1.0)
 
 
 def estimated(data: Transitions, steps: int, seed: int = 0, **changes: object) -> BehaviorModels:
     """Behavior models trained by the stage's own code."""
     config = behavior_config(**{"hidden": [32, 32], "learning_rate": 0.005, "batch_size": 128, "steps": steps, **changes})
-    estimation = BehaviorEstimation(data, everything(data), config, seed, "cpu")
+    estimation = BehaviorEstimation(data, everything(data), config, seed, str(data.device))
     for _ in range(config.steps // config.check_every):
         estimation.iterate()
     estimation.finish()
@@ -150,7 +183,7 @@ def estimated_sample(name: str) -> tuple[Transitions, BehaviorModels]:
 
 def random_models(data: Transitions, seed: int = 0, sharpness: float = 3.0) -> BehaviorModels:
     """Untrained models with uneven probabilities: as good as any for testing what is computed from them."""
-    models = BehaviorModels.create(data, [16], 0, torch.Generator().manual_seed(seed))
+    models = BehaviorModels.create(data, [16], 0, torch.Generator(data.device).manual_seed(seed))
     for network in (models.local, models.joint.network):
         network.parameters.mul_(sharpness)
     return models
@@ -165,8 +198,31 @@ def learner(
     fit: Fitter = fit_alone,
     **changes: object,
 ) -> Algorithm:
-    config = algorithm_config(algorithm, params(iterations=iterations, **changes).train)
-    return ALGORITHMS[algorithm](Setup(data, lambda: models, iterations, seed, "cpu", fit), config)
+    """Made of ``config_of(algorithm, **changes)``."""
+    made: Algorithm = ALGORITHMS[algorithm].load()(
+        Setup(data, lambda: models, iterations, seed, str(data.device), fit), config_of(algorithm, **changes)
+    )
+    return made
+
+
+def at_once(runs: list[Callable[[Fitter], None]]) -> list[Exception]:
+    """Call the functions in a thread each, as the training of several seeds does; what they raised."""
+    together, raised = Together(len(runs)), []
+
+    def enclosed(run: Callable[[Fitter], None]) -> None:
+        with together.run():
+            try:
+                run(together.fit)
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=enclosed, args=(run,), daemon=True) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    return raised
 
 
 def joint_table(model: JointModel, data: Transitions, row: int, order: Sequence[int]) -> np.ndarray:
@@ -188,7 +244,7 @@ def conditional(model: JointModel, data: Transitions, row: int, actions: Tensor,
     mask = torch.zeros(data.n_agents, size, dtype=torch.bool)
     mask[list(known)] = True
     at = torch.full((size,), row)
-    return model.conditional(data.states[at], actions, mask, torch.full((size,), asked), data.available[asked, at])
+    return model.conditional(data.states(at), actions, mask, torch.full((size,), asked), data.available_to(asked, at))
 
 
 def uneven_policies(available: Tensor) -> Tensor:
@@ -198,9 +254,10 @@ def uneven_policies(available: Tensor) -> Tensor:
 
 def empirical_joint(data: Transitions, row: int) -> np.ndarray:
     """Shares of the joint actions among all transitions in the state of ``row``: one axis of A actions an agent."""
-    alike = (data.states[data.rows] == data.states[row]).all(1)
+    whole = arrays(data)
+    alike = (whole.states[whole.rows] == whole.states[row]).all(1)
     table = np.zeros((data.n_actions,) * data.n_agents)
-    np.add.at(table, tuple(data.actions[:, alike].numpy()), 1)
+    np.add.at(table, tuple(whole.actions[:, alike].numpy()), 1)
     return table / table.sum()
 
 

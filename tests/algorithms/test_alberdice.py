@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from inspo_core.algorithms.alberdice import AlberDICE, dual_loss
-from inspo_core.algorithms.learner import BatchLearner
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.learner import ValueLearner
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
 from tests.algorithms.games import (
     action_probabilities,
@@ -29,12 +29,12 @@ def test_the_dual_s_first_term_counts_absorbed_steps_as_advantage_0():
     ratios, advantages = torch.tensor([0.5, 2.0, 1.0]), torch.tensor([0.3, -0.1, 0.0])
     samples = [rho * np.exp(a / 0.2) for rho, a in zip(ratios.tolist(), advantages.tolist())] + [1.0]  # a quarter is absorbed
     assert dual_loss(ratios, advantages, 0.2, 0.25).item() == pytest.approx(0.2 * np.log(np.mean(samples)), abs=1e-6)
-    data = Transitions.from_dataset(matrix_data(PAYOFF, np.zeros((6, 2), dtype=int)), "cpu")
+    data = ResidentTransitions(matrix_data(PAYOFF, np.zeros((6, 2), dtype=int)), "cpu")
     assert data.absorbed_share(0.9) == pytest.approx(10 / 11)
 
 
 def test_ratios_and_divergences_of_three_agents_are_those_of_the_joint_model():
-    data = Transitions.from_dataset(permutation_data(), "cpu")
+    data = ResidentTransitions(permutation_data(), "cpu")
     algorithm = learner("alberdice", data, random_models(data), batch_size=20000, hidden=[8], critic_steps=1, ratio_clip=1e6)
     algorithm._agent, batch = 1, algorithm._draw().one(0)
     ratios, divergences = algorithm._teammates(batch)
@@ -54,12 +54,12 @@ def test_a_turn_ends_at_the_closed_form_of_the_best_response():
     """pi^0 is mu^0 exp((E[r] - alpha KL(pi^1 || mu(.|a^0))) / alpha), up to its sum; teammate 1 stays as it was."""
     rng = np.random.default_rng(0)
     codes = rng.choice(4, 4000, p=[0.15, 0.35, 0.3, 0.2])
-    data = Transitions.from_dataset(matrix_data(PAYOFF, np.stack([codes // 2, codes % 2], 1)), "cpu")
-    algorithm = learner("alberdice", data, estimated(data, 400), alberdice_alpha=0.5, **FAST)
+    data = ResidentTransitions(matrix_data(PAYOFF, np.stack([codes // 2, codes % 2], 1)), "cpu")
+    algorithm = learner("alberdice", data, estimated(data, 400), alpha=0.5, **FAST)
     assert isinstance(algorithm, AlberDICE)
     before = action_probabilities(algorithm.policy())
     for _ in range(12):
-        BatchLearner.one_pass(algorithm)  # agent 0 only
+        ValueLearner.one_pass(algorithm)  # agent 0 only
     after = action_probabilities(algorithm.policy())
     mu = empirical_joint(data, 0)
     given = mu / mu.sum(1, keepdims=True)

@@ -3,9 +3,18 @@
 import numpy as np
 import torch
 
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
-from tests.algorithms.games import action_probabilities, empirical_joint, expected_payoff, learner, ragged_data, random_models, sample_data
+from tests.algorithms.games import (
+    action_probabilities,
+    arrays,
+    empirical_joint,
+    expected_payoff,
+    learner,
+    ragged_data,
+    random_models,
+    sample_data,
+)
 
 FAST = {"hidden": [32], "learning_rate": 0.003}
 
@@ -18,12 +27,12 @@ def test_uncorrelated_agents_get_nothing_from_xor_b():
         algorithm.iterate()
     assert np.abs(action_probabilities(algorithm.policy()) - 0.5).max() < 0.06
     assert abs(expected_payoff(algorithm.policy(), XOR)) < 0.1
-    assert data.rewards.mean() == 1
+    assert arrays(data).rewards.mean() == 1
 
 
 def test_policies_become_the_marginals_of_each_context():
     dataset = ragged_data()
-    data = Transitions.from_dataset(dataset, "cpu")
+    data = ResidentTransitions(dataset, "cpu")
     algorithm = learner("bc", data, random_models(data), **FAST)
     losses = [algorithm.iterate()["policy_loss"] for _ in range(8)]
     assert losses[-1] < losses[0]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from inspo_core.algorithms.behavior_estimation import SLACK, BehaviorEstimation, split_episodes
 from inspo_core.algorithms.behavior_models import BehaviorModels, joint_log_likelihood, local_log_probs
-from inspo_core.algorithms.transitions import Transitions
-from inspo_core.behavior import SLACK, BehaviorEstimation, split_episodes
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.datasets.build import SETS
 from tests.algorithms.games import (
+    arrays,
     behavior_config,
     conditional,
     empirical_joint,
@@ -19,7 +20,6 @@ from tests.algorithms.games import (
     estimated_sample,
     everything,
     joint_table,
-    params,
     ragged_data,
     random_models,
     sample_data,
@@ -28,13 +28,14 @@ from tests.algorithms.games import (
 
 @cache
 def ragged() -> tuple[Transitions, BehaviorModels]:
-    data = Transitions.from_dataset(ragged_data(), "cpu")
+    data = ResidentTransitions(ragged_data(), "cpu")
     return data, estimated(data, 1000, learning_rate=0.003, batch_size=1024)
 
 
 def rows_of_contexts(data: Transitions) -> list[int]:
     """One row of each context: in context 1 agent 0 may not play 2."""
-    return [int(data.rows[data.available[0, data.rows, 2] == allowed][0]) for allowed in (True, False)]
+    whole = arrays(data)
+    return [int(whole.rows[whole.available[0, whole.rows, 2] == allowed][0]) for allowed in (True, False)]
 
 
 def test_joint_model_knows_that_xor_b_is_never_played_alike():
@@ -62,7 +63,7 @@ def test_conditionals_given_any_subset(context):
     data, models = ragged()
     row = rows_of_contexts(data)[context]
     joint = empirical_joint(data, row)
-    count = int((data.states[data.rows] == data.states[row]).all(1).sum())
+    count = int((arrays(data).states[arrays(data).rows] == arrays(data).states[row]).all(1).sum())
     distances = []  # total variation
     for asked in range(3):
         others = [agent for agent in range(3) if agent != asked]
@@ -107,19 +108,19 @@ def test_masks_are_respected(trained):
     if not trained:
         models = random_models(data)
     row = rows_of_contexts(data)[1]
-    assert (local_log_probs(models.local, data).exp()[~data.available] == 0).all()
+    assert (local_log_probs(models.local, data).exp()[~arrays(data).available] == 0).all()
     table = joint_table(models.joint, data, row, (2, 0, 1))
     assert table[2].sum() == 0 and table[:, :, 2].sum() == 0 and abs(table.sum() - 1) < 1e-5
-    assert data.observations.shape[1] > len(data)  # last rows of episodes are among those compared
+    assert data.n_rows > len(data)  # last rows of episodes are among those compared
 
 
 def test_log_likelihood_is_the_chain_rule_on_the_data():
-    data = Transitions.from_dataset(ragged_data(20), "cpu")
+    data = ResidentTransitions(ragged_data(20), "cpu")
     models = random_models(data)
     every = torch.arange(len(data))
     whole = joint_log_likelihood(models.joint, data, every)
     for transition in range(0, len(data), 7):
-        row, played = int(data.rows[transition]), tuple(data.actions[:, transition].tolist())
+        row, played = int(arrays(data).rows[transition]), tuple(arrays(data).actions[:, transition].tolist())
         assert np.isclose(whole[transition].item(), np.log(joint_table(models.joint, data, row, (0, 1, 2))[played]), atol=1e-4)
         for first in range(3):
             others = [agent for agent in range(3) if agent != first]
@@ -132,7 +133,7 @@ def test_log_likelihood_is_the_chain_rule_on_the_data():
 @pytest.mark.parametrize(("name", "gain"), [("xor_b", np.log(2)), ("xor_d", 0.0)])
 def test_held_out_likelihood_shows_whether_agents_are_correlated(name, gain):
     dataset = SETS[name]()
-    data = Transitions.from_dataset(dataset, "cpu")
+    data = ResidentTransitions(dataset, "cpu")
     config = behavior_config(hidden=[32, 32], learning_rate=0.005, batch_size=128)
     split = split_episodes(dataset, 0.2, 0, "cpu")
     estimation = BehaviorEstimation(data, split, config, 0, "cpu")
@@ -150,7 +151,7 @@ def test_held_out_likelihood_shows_whether_agents_are_correlated(name, gain):
 
 
 def test_the_learning_rate_falls_linearly_to_0():
-    data = Transitions.from_dataset(ragged_data(20), "cpu")
+    data = ResidentTransitions(ragged_data(20), "cpu")
     config = behavior_config(hidden=[8], batch_size=16, steps=8, check_every=4, learning_rate=0.08)
     estimation = BehaviorEstimation(data, everything(data), config, 0, "cpu")
     rates = {name: [] for name in ("local", "joint")}
@@ -166,7 +167,7 @@ def test_the_learning_rate_falls_linearly_to_0():
 def test_rare_joint_actions_are_estimated_well_with_the_default_parameters():
     """M-NE's best pair is 10 of 4000 plays; training weighs transitions by ratios of such probabilities."""
     data = sample_data("mne_imbalanced")
-    models = estimated(data, **params().behavior.model_dump())
+    models = estimated(data, **behavior_config().model_dump())
     for order in [(0, 1), (1, 0)]:
         table = joint_table(models.joint, data, 0, order)
         given = table[2] / table[2].sum() if order == (0, 1) else table[:, 2] / table[:, 2].sum()

@@ -10,7 +10,7 @@ from inspo_core.algorithms.base import Algorithm
 from inspo_core.algorithms.behavior_models import local_log_probs
 from inspo_core.algorithms.cfcql import agent_weights
 from inspo_core.algorithms.mixing import TwoLayerMixing
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
 from tests.algorithms.games import expected_payoff, learner, ragged_data, random_models, sample_data
 
@@ -19,8 +19,8 @@ N, B, A, S, E = 3, 40, 3, 2, 4
 
 @pytest.fixture
 def algorithm() -> Algorithm:
-    data = Transitions.from_dataset(ragged_data(40), "cpu")
-    changes = {"cfcql_alpha": 0.7, "cfcql_temperature": 2.0, "cfcql_mixing_width": E}
+    data = ResidentTransitions(ragged_data(40), "cpu")
+    changes = {"alpha": 0.7, "temperature": 2.0, "mixing_width": E}
     made = learner("cfcql", data, random_models(data), hidden=[8], batch_size=B, critic_steps=1, **changes)
     generator = torch.Generator().manual_seed(0)
     for name in ("policy", "mixer", "policy target", "mixer target"):

@@ -1,23 +1,23 @@
-"""What the training loop may expect of every algorithm in the registry."""
+"""What the training loop may expect of every algorithm in the table."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from inspo_core.algorithms.base import Algorithm
-from inspo_core.algorithms.fits import Fit, fit_alone
-from inspo_core.algorithms.registry import ALGORITHMS
-from inspo_core.algorithms.transitions import Transitions
-from inspo_core.algorithm_configs import ALGORITHM_CONFIGS, TrainConfig
-from tests.algorithms.games import TINY, learner, ragged_data, random_models
+from inspo_core.algorithms.seed_batching import Fit, fit_alone
+from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
+from inspo_core.config.sections import TrainConfig
+from tests.algorithms.games import arrays, config_of, dataset_of, learner, params, ragged_data, random_models, tiny
 
 
 @pytest.fixture(scope="module")
 def data() -> Transitions:
-    return Transitions.from_dataset(ragged_data(40), "cpu")
+    return ResidentTransitions(ragged_data(40), "cpu")
 
 
 @pytest.fixture(params=sorted(ALGORITHMS))
@@ -26,7 +26,7 @@ def name(request) -> str:
 
 
 def make(name: str, data: Transitions, seed: int = 0) -> Algorithm:
-    return learner(name, data, random_models(data), iterations=6, seed=seed, **TINY)
+    return learner(name, data, random_models(data), iterations=6, seed=seed, **tiny(name))
 
 
 def run(algorithm: Algorithm, iterations: int) -> list[dict[str, float]]:
@@ -37,21 +37,21 @@ def parameters(algorithm: Algorithm) -> torch.Tensor:
     return algorithm.policy().network.parameters.clone()
 
 
-def test_every_name_has_a_class_a_configuration_and_a_place_in_the_parameters():
-    assert set(ALGORITHMS) == set(ALGORITHM_CONFIGS)
-    for config in ALGORITHM_CONFIGS.values():
-        assert set(config.model_fields) <= set(TrainConfig.model_fields)
+def test_every_entry_loads_and_has_a_place_in_the_parameters(name):
+    entry, block = ALGORITHMS[name], params().train.blocks[name]
+    assert isinstance(entry.load(), type) and entry.config is type(config_of(name))
+    assert set(entry.config.model_fields) <= {*TrainConfig.model_fields, *block}
 
 
-def test_it_batches_seeds_if_its_configuration_says_so(name, data):
+def test_it_batches_seeds_if_its_entry_says_so(name, data):
     fits = []
 
     def counted(fit: Fit) -> list[torch.Tensor]:
         fits.append(fit)
         return fit_alone(fit)
 
-    learner(name, data, random_models(data), fit=counted, **TINY).iterate()
-    assert bool(fits) == ALGORITHM_CONFIGS[name].batches_seeds
+    learner(name, data, random_models(data), fit=counted, **tiny(name)).iterate()
+    assert bool(fits) == ALGORITHMS[name].batches_seeds
 
 
 def test_iterating_trains_and_reports_finite_numbers(name, data):
@@ -74,7 +74,7 @@ def test_the_policy_is_the_one_in_training(name, data):
 
 def test_the_policy_takes_the_games_own_observations_and_masks(name):
     dataset = ragged_data(40)
-    algorithm = make(name, Transitions.from_dataset(dataset, "cpu"))
+    algorithm = make(name, ResidentTransitions(dataset, "cpu"))
     run(algorithm, 2)
     available = torch.as_tensor(dataset.available_actions)
     log_probs = algorithm.policy().log_probs(torch.as_tensor(dataset.observations), available)
@@ -113,10 +113,9 @@ def test_a_resumed_run_is_the_same_run(name, data, tmp_path):
 
 
 def test_data_are_left_as_they_were(name, data):
-    tensors = {field.name: getattr(data, field.name) for field in fields(data) if isinstance(getattr(data, field.name), torch.Tensor)}
-    before = {field: tensor.clone() for field, tensor in tensors.items()}
+    before = arrays(data)
     run(make(name, data), 2)
-    assert all(torch.equal(tensor, before[field]) for field, tensor in tensors.items())
+    assert all(torch.equal(*pair) for pair in zip(before, arrays(data)))
 
 
 @pytest.mark.parametrize("agents", [1, 2, 4])
@@ -126,7 +125,7 @@ def test_any_number_of_agents_without_states_and_masks(name, agents):
     dataset = replace(
         dataset, observations=dataset.observations[:, pick], actions=dataset.actions[:, pick], states=None, available_actions=None
     )
-    data = Transitions.from_dataset(dataset, "cpu")
+    data = ResidentTransitions(dataset, "cpu")
     algorithm = make(name, data)
     assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
     assert algorithm.policy().log_probs(torch.as_tensor(dataset.observations)).shape == (len(dataset.observations), agents, 3)
@@ -135,20 +134,19 @@ def test_any_number_of_agents_without_states_and_masks(name, agents):
 def test_one_agent_and_a_joint_q():
     dataset = ragged_data(20)
     dataset = replace(dataset, observations=dataset.observations[:, :1], actions=dataset.actions[:, :1], available_actions=None)
-    data = Transitions.from_dataset(dataset, "cpu")
-    algorithm = learner("inspo", data, random_models(data), q="joint", **TINY)
+    data = ResidentTransitions(dataset, "cpu")
+    algorithm = learner("inspo", data, random_models(data), q="joint", **tiny("inspo"))
     assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
 
 
 def test_data_of_a_single_transition(name):
-    data = Transitions.from_dataset(replace(ragged_data(1), states=None), "cpu")
-    first = replace(data, actions=data.actions[:, :1], rewards=0 * data.rewards[:1], continues=data.continues[:1], rows=data.rows[:1])
-    algorithm = make(name, first)
+    dataset = dataset_of(np.eye(2), np.array([[0, 1, 1]]), np.zeros(1), [1], [True], 3)
+    algorithm = make(name, ResidentTransitions(replace(dataset, states=None), "cpu"))
     assert all(math.isfinite(value) for metrics in run(algorithm, 2) for value in metrics.values())
 
 
 def test_policies_with_memory_are_trained_and_resumed(name, data, tmp_path):
-    settings = {**TINY, "memory": 3, "iterations": 4}
+    settings = {**tiny(name), "memory": 3, "iterations": 4}
     whole, half, resumed = (learner(name, data, random_models(data), seed=seed, **settings) for seed in (0, 0, 5))
     assert whole.policy().network.memory == 3
     rows = run(whole, 4)
@@ -163,7 +161,8 @@ def test_the_learning_rate_falls_to_0_in_the_end_and_without_annealing_stays(nam
     """The last iteration moves the parameters less than the first if it falls."""
     moves = {}
     for schedule in ("falling", "constant"):
-        algorithm = learner(name, data, random_models(data), iterations=10, **TINY, learning_rate_schedule=schedule, learning_rate=0.01)
+        rates = {"learning_rate_schedule": schedule, "learning_rate": 0.01}
+        algorithm = learner(name, data, random_models(data), iterations=10, **tiny(name), **rates)
         steps = []
         for _ in range(10):
             before = parameters(algorithm)

@@ -5,17 +5,17 @@ import torch
 from torch import Tensor
 
 from inspo_core.algorithms.conservative import conservative_loss
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
-from tests.algorithms.games import empirical_joint, expected_payoff, learner, ragged_data, sample_data
+from tests.algorithms.games import arrays, empirical_joint, expected_payoff, learner, ragged_data, sample_data
 
 FAST = {"hidden": [32], "learning_rate": 0.005}
 
 
 def test_a_step_s_loss_is_the_formula(monkeypatch):
     """Chosen by the trained network among the available actions, valued by the target, nothing after a termination."""
-    data = Transitions.from_dataset(ragged_data(40), "cpu")
-    algorithm = learner("cql", data, None, hidden=[8], batch_size=64, critic_steps=1, cql_alpha=0.7)
+    data = ResidentTransitions(ragged_data(40), "cpu")
+    algorithm = learner("cql", data, None, hidden=[8], batch_size=64, critic_steps=1, alpha=0.7)
     algorithm._networks["policy target"].parameters.normal_(generator=torch.Generator().manual_seed(0))
     descended: dict[str, Tensor] = {}
     monkeypatch.setattr(algorithm, "descend", lambda **losses: descended.update(losses))
@@ -44,7 +44,7 @@ def test_values_settle_where_the_penalty_balances_the_error():
     for _ in range(5):
         algorithm.iterate()
     joint = empirical_joint(data, 0)
-    values = algorithm._networks["policy"](data.observations[:, :1])[:, 0].detach().double().numpy()
+    values = algorithm._networks["policy"](arrays(data).observations[:, :1])[:, 0].detach().double().numpy()
     for agent, (own, table, payoff) in enumerate(zip(values, (joint, joint.T), (XOR, XOR.T), strict=True)):
         mu, softmax = table.sum(1), np.exp(own) / np.exp(own).sum()
         assert np.abs(mu * own - (table * payoff).sum(1) + softmax - mu).max() < 0.03, agent
@@ -59,7 +59,7 @@ def test_it_keeps_to_the_data_where_they_are_all_of_one_kind():
 
 
 def test_the_gradient_leaves_unavailable_actions_alone():
-    algorithm = learner("cql", Transitions.from_dataset(ragged_data(40), "cpu"), None, hidden=[8], batch_size=32)
+    algorithm = learner("cql", ResidentTransitions(ragged_data(40), "cpu"), None, hidden=[8], batch_size=32)
     batch = algorithm._draw().one(0)
     values = torch.randn(3, 32, 3, requires_grad=True)
     conservative_loss(values, batch, torch.zeros(3, 32), 1.0)[0].sum().backward()

@@ -6,8 +6,8 @@ import torch
 
 from inspo_core.algorithms.base import Algorithm
 from inspo_core.algorithms.mixing import Mixing
-from inspo_core.algorithms.transitions import Transitions
-from tests.algorithms.games import TINY, action_probabilities, learner, matrix_data, ragged_data, sample_data
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
+from tests.algorithms.games import action_probabilities, arrays, learner, matrix_data, ragged_data, sample_data, tiny
 
 FAST = {"hidden": [32], "learning_rate": 0.01, "target_rate": 0.05, "critic_steps": 50}
 
@@ -21,18 +21,18 @@ def trained(data: Transitions, iterations: int, **changes: object) -> Algorithm:
 
 def test_targets_take_the_data_s_next_action_weighted_by_the_batch():
     dataset = ragged_data(40)
-    data = Transitions.from_dataset(dataset, "cpu")
-    algorithm = learner("icq", data, None, **TINY, icq_target_temperature=0.2)
+    data = ResidentTransitions(dataset, "cpu")
+    algorithm = learner("icq", data, None, **tiny("icq"), target_temperature=0.2)
     algorithm.iterate()
     batch = algorithm._draw().one(0)
-    starts = {row: t for t, row in enumerate(data.rows.tolist())}
+    starts = {row: t for t, row in enumerate(arrays(data).rows.tolist())}
     totals, sums = {}, 0.0
     for b, row in enumerate(batch.rows.tolist()):
         after = starts.get(row + 1)
         if after is not None:
-            q = algorithm._q_target(data.observations[:, row + 1 : row + 2])[:, 0]
-            q = torch.stack([q[agent, data.actions[agent, after]] for agent in range(3)]).unsqueeze(1)
-            totals[b] = Mixing.at(algorithm._mixer_target, data.states[row + 1 : row + 2]).total(q).item()
+            q = algorithm._q_target(arrays(data).observations[:, row + 1 : row + 2])[:, 0]
+            q = torch.stack([q[agent, arrays(data).actions[agent, after]] for agent in range(3)]).unsqueeze(1)
+            totals[b] = Mixing.at(algorithm._mixer_target, arrays(data).states[row + 1 : row + 2]).total(q).item()
             sums += np.exp(totals[b] / 0.2)
     targets, counted = algorithm._targets(batch)
     kinds = set()
@@ -46,8 +46,8 @@ def test_targets_take_the_data_s_next_action_weighted_by_the_batch():
 
 def test_a_single_agent_gets_the_data_s_policy_tilted_by_the_advantage():
     played = np.random.default_rng(0).choice(3, 3000, p=[0.5, 0.3, 0.2])[:, None]
-    data = Transitions.from_dataset(matrix_data(np.array([0.0, 1.0, 2.0]), played), "cpu")
-    found = action_probabilities(trained(data, 12, icq_temperature=0.5).policy())[0]
+    data = ResidentTransitions(matrix_data(np.array([0.0, 1.0, 2.0]), played), "cpu")
+    found = action_probabilities(trained(data, 12, temperature=0.5).policy())[0]
     wanted = np.bincount(played[:, 0]) * np.exp(np.array([0.0, 0.5, 1.0]) / 0.5)
     assert np.abs(found - wanted / wanted.sum()).max() < 0.04
 

@@ -14,13 +14,14 @@ import torch
 
 from inspo_core.algorithms.base import Algorithm
 from inspo_core.algorithms.behavior_models import BehaviorModels
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.datasets.build import SETS
-from inspo_core.envs import make_env
+from inspo_core.envs import GAMES, make_env
 from inspo_core.envs.matrix import MNE, XOR
-from inspo_core.rollouts import rollout
+from inspo_core.envs.rollouts import rollout
 from tests.algorithms.games import (
     action_probabilities,
+    behavior_config,
     estimated,
     estimated_sample,
     expected_payoff,
@@ -56,7 +57,7 @@ def test_xor_is_solved_whatever_the_data(name, sweeps):
 def test_a_product_behavior_cannot_coordinate_agents_on_xor_b():
     """All seen joint actions pay 1 there. Without E[log mu(a^i|s,a^-i)] all actions of an agent look alike, and both stay mixed."""
     data, models = estimated_sample("xor_b")
-    algorithm = train(data, models, 12, behavior="product")
+    algorithm = train(data, models, 12, behavior_model="product")
     assert abs(expected_payoff(algorithm.policy(), XOR)) < 0.15
     assert np.abs(action_probabilities(algorithm.policy()) - 0.5).max() < 0.15
 
@@ -80,7 +81,7 @@ def test_annealed_entropy_leaves_the_equilibrium_that_the_data_prefer(schedule, 
 
 def test_three_agents_agree_on_a_permutation():
     """Every permutation occurs equally often and pays 1, so only the joint behavior tells which actions go together."""
-    data = Transitions.from_dataset(permutation_data(), "cpu")
+    data = ResidentTransitions(permutation_data(), "cpu")
     algorithm = train(data, estimated(data, 500), 25)
     payoff = permutation_payoff()
     assert expected_payoff(algorithm.policy(), payoff) > 0.95
@@ -107,11 +108,11 @@ def default_runs(request) -> Iterator[dict[str, Future]]:
 
 def default_run(name: str) -> tuple[float, float, float]:
     """Mean return and success of sampled episodes of a policy trained with ``params.yaml`` as it is, and the game's best return."""
-    data, behavior = sample_data(name), params().behavior
-    models = estimated(data, **behavior.model_dump())
+    data = sample_data(name)
+    models = estimated(data, **behavior_config().model_dump())
     algorithm = learner("inspo", data, models, iterations := params().train.iterations)
     for _ in range(iterations):
         algorithm.iterate()
     env = make_env(SETS[name]().env)
     played = rollout(env, algorithm.policy(), 500, seed=0, greedy=False)
-    return float(played.returns.mean()), float(played.success.mean()), env.best
+    return float(played.returns.mean()), float(played.success.mean()), GAMES[env.spec.name].best

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
 from tests.algorithms.games import action_probabilities, expected_payoff, learner, ragged_data, sample_data
 
@@ -11,8 +11,8 @@ FAST = {"hidden": [32], "learning_rate": 0.005}
 
 
 def test_a_step_s_losses_are_the_formulas(monkeypatch):
-    data = Transitions.from_dataset(ragged_data(40), "cpu")
-    algorithm = learner("omar", data, None, hidden=[8], batch_size=64, critic_steps=1, cql_alpha=0.7, omar_tau=0.3)
+    data = ResidentTransitions(ragged_data(40), "cpu")
+    algorithm = learner("omar", data, None, hidden=[8], batch_size=64, critic_steps=1, alpha=0.7, tau=0.3)
     generator = torch.Generator().manual_seed(0)
     for name in ("policy", "policy target", "critic", "critic target"):
         algorithm._networks[name].parameters.normal_(generator=generator)
@@ -40,7 +40,7 @@ def test_the_best_action_found_frees_an_actor_that_the_policy_gradient_cannot():
     """Agent 0 is certain of B where the data and the critic say A; there the gradient of its expected value is 0."""
     freed = {}
     for tau in (0.0, 0.5):
-        algorithm = learner("omar", sample_data("xor_a"), None, hidden=[16], batch_size=32, learning_rate=0.01, omar_tau=tau)
+        algorithm = learner("omar", sample_data("xor_a"), None, hidden=[16], batch_size=32, learning_rate=0.01, tau=tau)
         with torch.no_grad():
             algorithm._networks["policy"].rows[0][-1][..., 1] = 30  # the last bias: B's logit
         for _ in range(3):

@@ -5,7 +5,7 @@ import torch
 
 from inspo_core.algorithms.base import Algorithm
 from inspo_core.algorithms.omiga import value_loss
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from tests.algorithms.games import action_probabilities, learner, matrix_data, sample_data
 
 FAST = {"hidden": [32], "learning_rate": 0.01, "target_rate": 0.05, "critic_steps": 50}
@@ -36,8 +36,8 @@ def test_a_single_agent_gets_the_data_s_policy_tilted_by_the_advantage():
     """One step, payoffs 0, 1 and 2, scaled to at most 1: pi is mu exp(r / alpha), up to its sum."""
     rng = np.random.default_rng(0)
     played = rng.choice(3, 3000, p=[0.5, 0.3, 0.2])[:, None]
-    data = Transitions.from_dataset(matrix_data(np.array([0.0, 1.0, 2.0]), played), "cpu")
-    found = action_probabilities(trained(data, 14, omiga_alpha=0.5).policy())[0]
+    data = ResidentTransitions(matrix_data(np.array([0.0, 1.0, 2.0]), played), "cpu")
+    found = action_probabilities(trained(data, 14, alpha=0.5).policy())[0]
     wanted = np.bincount(played[:, 0]) * np.exp(np.array([0.0, 0.5, 1.0]) / 0.5)
     assert np.abs(found - wanted / wanted.sum()).max() < 0.04
 
@@ -49,5 +49,5 @@ def test_where_all_seen_joint_actions_pay_the_same_it_cannot_coordinate():
 
 def test_a_linear_mixture_of_xor_c_values_sends_both_agents_to_b():
     """AA pays 0, AB and BA pay 1: a sum of local values must put BB at 2, which the data do not deny, and which pays -2."""
-    policy = trained(sample_data("xor_c"), 8, omiga_alpha=0.1).policy()
+    policy = trained(sample_data("xor_c"), 8, alpha=0.1).policy()
     assert (action_probabilities(policy)[:, 1] > 0.9).all()

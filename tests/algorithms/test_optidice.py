@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inspo_core.algorithms.optidice import conjugate, ratio
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.envs.matrix import XOR
 from tests.algorithms.games import (
     action_probabilities,
@@ -35,8 +35,8 @@ def test_policies_are_the_marginals_of_the_reweighted_joint_actions():
     """One step: w is f'^-1((r - nu) / alpha) with the nu at which the game is played once in 1 / (1 - gamma) steps."""
     payoff, alpha, gamma = np.array([[0.2, 1.0], [0.6, -0.5]]), 0.5, 0.99
     codes = np.random.default_rng(0).choice(4, 4000, p=[0.15, 0.35, 0.3, 0.2])
-    data = Transitions.from_dataset(matrix_data(payoff, np.stack([codes // 2, codes % 2], 1)), "cpu")
-    algorithm = learner("optidice", data, None, optidice_alpha=alpha, gamma=gamma, **FAST)
+    data = ResidentTransitions(matrix_data(payoff, np.stack([codes // 2, codes % 2], 1)), "cpu")
+    algorithm = learner("optidice", data, None, alpha=alpha, gamma=gamma, **FAST)
     for _ in range(20):
         algorithm.iterate()
     mu = empirical_joint(data, 0)
@@ -60,13 +60,13 @@ def test_weights_of_joint_actions_do_not_coordinate_their_marginals():
     assert abs(expected_payoff(algorithm.policy(), XOR)) < 0.2
 
 
-@pytest.mark.parametrize("name", ["optidice", "alberdice", "omiga", "icq"])
-def test_a_reward_now_is_given_up_for_a_larger_one_later(name):
+@pytest.mark.parametrize(("name", "changes"), [("optidice", {}), ("alberdice", {"alpha": 0.2}), ("omiga", {"alpha": 0.1}), ("icq", {})])
+def test_a_reward_now_is_given_up_for_a_larger_one_later(name, changes):
     """Action 0 leads on to a state that pays 1, action 1 ends with 0.5."""
     states = np.array([[0.0], [1.0], [2.0], [0.0], [3.0]] * 200)
     actions, rewards = np.array([0, 0, 1] * 200)[:, None], np.array([0.0, 1.0, 0.5] * 200)
-    data = Transitions.from_dataset(dataset_of(states, actions, rewards, [2, 1] * 200, [True] * 400, 2), "cpu")
-    algorithm = learner(name, data, estimated(data, 300), iterations=12, alberdice_alpha=0.2, omiga_alpha=0.1, **FAST)
+    data = ResidentTransitions(dataset_of(states, actions, rewards, [2, 1] * 200, [True] * 400, 2), "cpu")
+    algorithm = learner(name, data, estimated(data, 300), iterations=12, **changes, **FAST)
     for _ in range(12):
         algorithm.iterate()
     assert algorithm.policy().log_probs(torch.zeros(1, 1, 1)).exp()[0, 0, 0] > 0.9

@@ -7,11 +7,11 @@ import torch
 from inspo_core.algorithms.networks import Standardizer
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import StackedGRU, stacked
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.datasets.build import SETS
 from inspo_core.envs import make_env
-from inspo_core.rollouts import rollout
-from tests.algorithms.games import estimated, learner, ragged_data
+from inspo_core.envs.rollouts import rollout
+from tests.algorithms.games import arrays, estimated, learner, ragged_data
 
 N, B, L, SIZES = 2, 6, 5, [3, 7, 6, 4]
 
@@ -59,18 +59,18 @@ def test_gradients_reach_every_parameter(network, inputs):
 
 def test_inputs_are_the_last_steps_of_the_episode_and_of_no_other():
     dataset = ragged_data(12)
-    data = Transitions.from_dataset(dataset, "cpu")
-    assert torch.equal(data.inputs(data.rows, 0), data.observations[:, data.rows])
-    every = torch.arange(data.observations.shape[1])
+    data = ResidentTransitions(dataset, "cpu")
+    assert torch.equal(data.inputs(arrays(data).rows, 0), arrays(data).observations[:, arrays(data).rows])
+    every = torch.arange(data.n_rows)
     seen = data.inputs(every, 3)
-    assert seen.shape == (data.n_agents, len(every), 3, data.observations.shape[2] + 1)
+    assert seen.shape == (data.n_agents, len(every), 3, data.observation_size + 1)
     starts = dataset.episode_offsets[:-1] + np.arange(dataset.n_episodes)
     for row in every.tolist():
         first = starts[starts <= row].max()
         for back in range(3):
             here = seen[:, row, 2 - back]
             if row - back >= first:
-                assert torch.equal(here[:, :-1], data.observations[:, row - back]) and (here[:, -1] == 1).all()
+                assert torch.equal(here[:, :-1], arrays(data).observations[:, row - back]) and (here[:, -1] == 1).all()
             else:
                 assert (here == 0).all()
     assert {len(range(starts[starts <= row].max(), row + 1)) for row in every.tolist()} >= {1, 2, 3, 4}
@@ -79,10 +79,10 @@ def test_inputs_are_the_last_steps_of_the_episode_and_of_no_other():
 def test_a_policy_acts_on_an_episode_as_it_was_trained_on_it():
     """Step by step, with what was observed so far, and at the rows of the data: the same probabilities."""
     dataset = ragged_data(12)
-    data = Transitions.from_dataset(dataset, "cpu")
+    data = ResidentTransitions(dataset, "cpu")
     network = stacked(3, [2, 8, 3], 2, torch.Generator().manual_seed(0), "cpu")
     policy = Policy(network, data.observation_standardizer)
-    trained = network(data.inputs(torch.arange(data.observations.shape[1]), 2)).log_softmax(-1)
+    trained = network(data.inputs(torch.arange(data.n_rows), 2)).log_softmax(-1)
     for episode in range(4):
         start, length = dataset.episode_offsets[episode] + episode, dataset.episode_lengths()[episode]
         for step in range(length):
@@ -90,22 +90,19 @@ def test_a_policy_acts_on_an_episode_as_it_was_trained_on_it():
             assert torch.allclose(policy.log_probs(seen)[0], trained[:, start + step], atol=1e-5)
 
 
-def test_a_policy_with_memory_survives_its_files(tmp_path):
+def test_a_policy_with_memory_acts_on_the_last_steps_only():
     values = torch.randn(N, 30, SIZES[0], generator=torch.Generator().manual_seed(3))
-    network = StackedGRU(N, SIZES, L, torch.Generator().manual_seed(0), "cpu")
-    policy = Policy(network, Standardizer.fit(values), sharpness=3.0)
-    policy.save(tmp_path)
+    policy = Policy(StackedGRU(N, SIZES, L, torch.Generator().manual_seed(0), "cpu"), Standardizer.fit(values), sharpness=3.0)
     seen = torch.randn(4, 7, N, SIZES[0], generator=torch.Generator().manual_seed(4))
-    back = Policy.load(tmp_path)
-    assert torch.equal(back.log_probs(seen), policy.log_probs(seen)) and back.network.memory == L
-    assert torch.equal(back.log_probs(seen), back.log_probs(seen[:, 2:])) and not torch.equal(back.log_probs(seen), back.log_probs(seen[:, 3:]))
+    whole = policy.log_probs(seen)
+    assert torch.equal(whole, policy.log_probs(seen[:, 2:])) and not torch.equal(whole, policy.log_probs(seen[:, 3:]))
 
 
 def plays_both_sides(memory: int, sweeps: int, **changes: object) -> float:
     """The greedy return in ``bridge_blind`` after learning from its data."""
-    data = Transitions.from_dataset(SETS["bridge_blind_optimal"](), "cpu")
+    data = ResidentTransitions(SETS["bridge_blind_optimal"](), "cpu")
     models = estimated(data, 600, memory=memory)
-    algorithm = learner("inspo", data, models, sweeps, memory=memory, hidden="[32,32]", pool_size=1024, batch_size=128, **changes)
+    algorithm = learner("inspo", data, models, sweeps, memory=memory, hidden=[32, 32], pool_size=1024, batch_size=128, **changes)
     for _ in range(sweeps):
         algorithm.iterate()
     return rollout(make_env("bridge_blind"), algorithm.policy(), 20, 0, greedy=True).returns.mean()

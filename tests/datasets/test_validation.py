@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from inspo_core.datasets import validate
+from inspo_core.datasets.validation import Position
 from inspo_core.errors import InspoError
 
 
@@ -45,7 +46,7 @@ BREACHES = {
     "truncation in mid-episode": (lambda d: put(d, "truncations", 0, True), "truncations[0] is True, expected False before the last"),
     "an episode without an end": (lambda d: put(d, "truncations", 2, False), "terminations[2] is False, expected True, or True in"),
     "double precision": (lambda d: {"rewards": d.rewards.astype(np.float64)}, "rewards are float64, expected float32"),
-    "32-bit actions": (lambda d: {"actions": d.actions.astype(np.int32)}, "actions are int32, expected int64"),
+    "actions that are no whole numbers": (lambda d: {"actions": d.actions.astype(np.float32)}, "actions are float32, expected integers"),
     "no game": (lambda d: {"env": ""}, "env is ''"),
     "no actions": (lambda d: {"n_actions": 0}, "n_actions is 0, expected 1 to 32768"),
 }
@@ -60,5 +61,29 @@ def test_a_breach_is_one_sentence_that_names_it(dataset, breach):
     assert words in message and message.startswith("data/small: ") and "\n" not in message
 
 
-def test_a_sound_dataset_passes(dataset):
-    validate(dataset, "data/small")
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
+def test_a_sound_dataset_passes_with_actions_of_any_width(dataset, kind):
+    validate(replace(dataset, actions=dataset.actions.astype(kind)), "data/small")
+
+
+OF_VALUES = [name for name, (change, words) in BREACHES.items() if "shape" not in words and "offset" not in words and "[" in words]
+
+
+@pytest.mark.parametrize("breach", OF_VALUES)
+def test_a_breach_in_a_block_is_named_as_in_the_whole_dataset(dataset, breach):
+    change, words = BREACHES[breach]
+    broken, position = replace(dataset, **change(dataset)), Position()
+    with pytest.raises(InspoError) as caught:
+        for episode in range(dataset.n_episodes):
+            block = broken.episodes(episode, episode + 1)
+            validate(block, "data/small", position)
+            position = position.after(block)
+    assert words in str(caught.value)
+
+
+def test_offsets_of_a_block_are_named_as_in_the_whole_dataset(dataset):
+    block = dataset.episodes(2, 3)
+    with pytest.raises(InspoError, match=r"the last of episode_offsets is 8, expected the number of actions, 7"):
+        validate(replace(block, episode_offsets=block.episode_offsets + [0, 1]), "data/small", Position(3, 2))
+    with pytest.raises(InspoError, match=r"episode_offsets\[3\] is 3, expected more than the offset before it"):
+        validate(replace(block, episode_offsets=block.episode_offsets * 0), "data/small", Position(3, 2))

@@ -21,18 +21,21 @@ SMALL = {
     "experiment.datasets": [DATASET],
     "experiment.algorithms": list(ALGORITHMS),
     "experiment.seeds": list(SEEDS),
+    "behavior.device": "cpu",
     "behavior.hidden": [8],
     "behavior.steps": 4,
     "behavior.check_every": 2,
+    "train.device": "cpu",
     "train.iterations": 2,
     "train.evaluate_every": 1,
     "train.evaluate_episodes": 4,
     "train.hidden": [16],
     "train.batch_size": 32,
-    "train.policy_steps": 3,
     "train.critic_steps": 3,
-    "train.refit_steps": 1,
-    "train.pool_size": 64,
+    "train.inspo.policy_steps": 3,
+    "train.inspo.refit_steps": 1,
+    "train.inspo.pool_size": 64,
+    "train.bc.policy_steps": 3,
     "evaluate.episodes": 10,
     "report.bootstrap": 100,
 }
@@ -114,13 +117,16 @@ class Clone:
         return set(json.loads(self.dvc("status", "dvc.yaml", "--json")))
 
     def set_params(self, values: dict[str, Any]) -> None:
-        """Set ``section.key`` in ``params.yaml``."""
+        """Set ``section.key``, or ``train.<algorithm>.key``, in ``params.yaml``."""
         file = self.path / "params.yaml"
         params = yaml.safe_load(file.read_text())
         for name, value in values.items():
-            section, key = name.split(".")
-            assert key in params[section], name
-            params[section][key] = value
+            *sections, key = name.split(".")
+            place = params
+            for section in sections:
+                place = place[section]
+            assert key in place, name
+            place[key] = value
         file.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def commit(self) -> None:

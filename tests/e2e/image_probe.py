@@ -35,7 +35,9 @@ def is_compiled(source: str) -> bool:
     flags = int.from_bytes(header[4:8], "little")
     changed, size = (int.from_bytes(header[place : place + 4], "little") for place in (8, 12))
     now = os.stat(source)
-    return header[:4] == importlib.util.MAGIC_NUMBER and (flags == 1 or (flags == 0 and (changed, size) == (int(now.st_mtime), now.st_size)))
+    return header[:4] == importlib.util.MAGIC_NUMBER and (
+        flags == 1 or (flags == 0 and (changed, size) == (int(now.st_mtime), now.st_size))
+    )
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from inspo_core.algorithms.policy import Policy
 from inspo_core.envs import make_env
+from inspo_core.stages.artifacts import load_policy
 from tests.e2e.clone import ALGORITHMS, ALL, DATASET, SEEDS, SMALL, Clone, stages
 
 TRAINED = {"stage": "train", "level": "seed"}
@@ -96,7 +96,7 @@ def test_the_best_registered_model_loads_and_acts_as_the_policy_does(finished, t
         metrics = json.loads((finished.path / "runs/evaluate" / place / "metrics.json").read_text())
         returns[place] = (metrics["return_greedy"], metrics["return_sampled"])
     best = max(returns, key=returns.get)
-    policy = Policy.load(finished.path / "runs/train" / best)
+    policy = load_policy(finished.path / "runs/train" / best)
     expected = policy.log_probs(*(torch.from_numpy(values) for values in inputs.values())).argmax(-1)
     assert actions.tolist() == expected.tolist()
 
@@ -127,7 +127,9 @@ def test_a_parameter_touches_only_the_stages_that_read_it(copy):
         ("experiment.seeds", [0], stages("behavior", "train", "evaluate") | {"report"}),
         ("ingest.sources", sources | {"xor_c": {"format": "alberdice", "env": "mne"}}, set()),
         ("ingest.sources", sources | {DATASET: {"format": "alberdice", "env": "bridge"}}, stages("ingest")),
-        ("train.device", "cpu", stages("behavior", "train")),
+        ("behavior.device", "auto", stages("behavior")),
+        ("train.device", "auto", stages("train")),
+        ("train.omiga.alpha", 2.0, stages("train")),
         ("variants.inspo_product", {"algorithm": "inspo", "alpha": 0.5}, stages("train")),
         ("evaluate.episodes", 11, stages("evaluate")),
         ("report.bootstrap", 101, stages("evaluate") | {"report"}),
@@ -182,8 +184,8 @@ def test_a_new_dataset_runs_alone(copy):
 
 @pytest.mark.slow
 def test_an_experiment_runs_what_it_changes_and_is_compared(copy):
-    alpha = yaml.safe_load((copy.path / "params.yaml").read_text())["train"]["alpha"]
-    ran = copy.repro("-S", f"train.alpha={2 * alpha}", "--name", "higher-alpha", command=("exp", "run"))
+    alpha = yaml.safe_load((copy.path / "params.yaml").read_text())["train"]["inspo"]["alpha"]
+    ran = copy.repro("-S", f"train.inspo.alpha={2 * alpha}", "--name", "higher-alpha", command=("exp", "run"))
     # Behavior cloning has no alpha: its stage looks, finds its seeds done, and nothing after it runs.
     assert ran == stages("train") | {f"evaluate@{DATASET}-inspo", "report"}
     assert {run.tags["algorithm"] for run in copy.runs(**TRAINED)} == {"inspo"}
@@ -194,12 +196,12 @@ def test_an_experiment_runs_what_it_changes_and_is_compared(copy):
     shown = json.loads(copy.dvc("exp", "show", "--json"))
     (experiment,) = [entry for state in shown for listed in state["experiments"] or [] for entry in listed["revs"]]
     assert experiment["name"] == "higher-alpha"
-    assert experiment["data"]["params"]["params.yaml"]["data"]["train"]["alpha"] == 2 * alpha
+    assert experiment["data"]["params"]["params.yaml"]["data"]["train"]["inspo"]["alpha"] == 2 * alpha
     reported = json.loads((copy.path / "reports/metrics.json").read_text())
     assert experiment["data"]["metrics"]["reports/metrics.json"]["data"] == reported
     ((file, changes),) = json.loads(copy.dvc("params", "diff", "--json")).items()
-    assert (file, list(changes)) == ("params.yaml", ["train.alpha"])
-    assert (changes["train.alpha"]["old"], changes["train.alpha"]["new"]) == (alpha, 2 * alpha)
+    assert (file, list(changes)) == ("params.yaml", ["train.inspo.alpha"])
+    assert (changes["train.inspo.alpha"]["old"], changes["train.inspo.alpha"]["new"]) == (alpha, 2 * alpha)
     difference = json.loads(copy.dvc("metrics", "diff", "--all", "--json"))["reports/metrics.json"]
     change = difference[f"{DATASET}.inspo.return_sampled.iqm"]
     assert change["new"] == reported[DATASET]["inspo"]["return_sampled"]["iqm"]
@@ -236,8 +238,10 @@ def test_a_failing_stage_leaves_all_earlier_results(copy):
     copy.dvc("checkout", "--force", "data.dvc")
     assert copy.repro() == set()
 
-    code = copy.path / "inspo_core/training.py"
-    code.write_text(code.read_text() + "\n\ndef train_seed(seed, **_):\n    raise RuntimeError(f'seed {seed} of this checkout')\n")
+    code, first = copy.path / "inspo_core/stages/train.py", "        loop, device = self.learner.loop"
+    assert first in code.read_text()
+    code.write_text(code.read_text().replace(first, f"        raise RuntimeError(f'seed {{self.seed}} of this checkout')\n{first}"))
+    copy.run(sys.executable, "-m", "inspo_core.code_hashes")
     failed = copy.run("dvc", "repro", check=False)
     assert failed.returncode != 0
     assert "2 of 2 seeds failed" in failed.stderr and "seed 1 of this checkout" in failed.stderr

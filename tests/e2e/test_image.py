@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ import pytest
 
 from inspo_core import __version__
 from tests.e2e.image_probe import __file__ as PROBE
-from tests.lab import ROOT, contents
+from tests.lab import contents
 from tests.services.docker import Docker
 from tests.services.tools import free_port, wait_for
 from tests.test_packaging import canonical, pins
@@ -93,7 +92,9 @@ def test_no_path_of_root_is_open_to_others(docker, found):
 def test_no_secret_no_index_and_no_repository(docker, found, recipe):
     names = re.compile(r"(^|/)(\.netrc|pip\.conf|uv\.toml|\.pypirc|\.aws|\.git|\.dvc|\.ssh|\.docker|config\.local|direct_url\.json)$")
     assert not [path for path in found["paths"] if names.search(path)]
-    assert not [path for path in found["paths"] if path.startswith(("/root/.cache/", "/home/inspo/", "/wheels", "/build", "/inspo/.", "/tmp/"))]
+    assert not [
+        path for path in found["paths"] if path.startswith(("/root/.cache/", "/home/inspo/", "/wheels", "/build", "/inspo/.", "/tmp/"))
+    ]
     secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL|^(PIP|UV|AWS|SSL)_|PROXY$|INDEX", re.IGNORECASE)
     given = {line.partition("=")[0] for line in recipe["Config"]["Env"]} | set(found["environment"])
     assert not [name for name in given if secret.search(name) and name != "GPG_KEY"]  # with which Python's makers sign

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inspo_core.config import load_params
+from inspo_core.config.reading import load_params
 from inspo_core.datasets.fetch import data_hashes
-from inspo_core.tracking.store import connect
+from inspo_core.tracking.mlflow.server import connect
 from pipelines.plan import benchmark_plan, experiment_keys
 from tests.e2e.clone import ALGORITHMS, DATASET, ROOT, SEEDS, SMALL
 from tests.lab import contents, wait_until
@@ -24,6 +24,7 @@ from tests.services.s3 import S3
 
 pytestmark = pytest.mark.slow
 STAGES = ["ingest", "behavior", "train", "evaluate", "report"]
+DEVICES = {"behavior": "cpu", "train": "cpu"}
 
 
 class Cluster:
@@ -40,7 +41,8 @@ class Cluster:
 
     def use_store(self, uri: str, **env: str) -> None:
         """Make ``uri`` the shared store; ``env``: what it takes to reach it."""
-        env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120", "INSPO_BATCHED_SEEDS": "2"}
+        env |= {"INSPO_STORE": uri, "MLFLOW_TRACKING_URI": self.server.uri, "INSPO_DELIVERY_PATIENCE": "120"}
+        env |= {"INSPO_BATCHED_SEEDS": "2", "INSPO_CHECKPOINT_EVERY": "1"}
         defaults = {"env": env, "retries": {"count": 2, "backoff_seconds": 1}}
         (self.place / "placement.yaml").write_text(yaml.safe_dump({"defaults": defaults}))
 
@@ -59,9 +61,9 @@ class Cluster:
         params = load_params(ROOT / "params.yaml", [json.dumps(overrides)])
         hashes, keys = data_hashes(self.repo, self.rev, params.experiment.datasets), None
         if pipeline == "experiment":
-            keys = experiment_keys(params, **arguments, data_hash=hashes[arguments["dataset"]], image=self.docker.image)
+            keys = experiment_keys(params, **arguments, data_hash=hashes[arguments["dataset"]], devices=DEVICES)
         else:
-            arguments |= {"plan": benchmark_plan(params, hashes, self.docker.image)}
+            arguments |= {"plan": benchmark_plan(params, hashes, DEVICES)}
         arguments |= {"data_repo": self.repo, "data_rev": self.rev, "overrides": overrides}
         task = {"pipeline": pipeline, "placement": str(self.place / "placement.yaml"), "root": str(self.root), "keys": keys}
         (self.place / "task.json").write_text(json.dumps(task | {"arguments": arguments, "mounts": self.mounts, "cache": cache}))
@@ -89,7 +91,6 @@ class Cluster:
         """The containers in which a training runs."""
         listed = self.docker.command("ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}").stdout.splitlines()
         return [line.split()[0] for line in listed if "components.train" in line]
-
 
     def statuses(self, **tags: str) -> list[str]:
         """How the runs in MLflow with these tags ended."""
@@ -124,7 +125,7 @@ def test_an_experiment_is_that_of_dvc_and_runs_once(cluster, copy):
     assert cluster.statuses(level="seed") == ["FINISHED"] * len(SEEDS) * 3
 
     assert steps_that_ran(cluster.run("experiment", overrides, **run)) == ["finish"]
-    changed = overrides | {"train.alpha": 0.3}
+    changed = overrides | {"train.inspo.alpha": 0.3}
     assert steps_that_ran(cluster.run("experiment", changed, **run)) == ["evaluate", "finish", "report", "train"]
 
 
@@ -148,7 +149,7 @@ def test_a_failed_algorithm_is_reported_as_failed_and_the_others_count(cluster, 
 
 
 def test_a_killed_training_is_tried_again_and_gives_the_same_bytes(cluster, copy):
-    longer = {"experiment.algorithms": ["inspo"], "train.iterations": 150, "train.checkpoint_every": 1}
+    longer = {"experiment.algorithms": ["inspo"], "train.iterations": 150}
     run = {"dataset": DATASET, "algorithm": "inspo", "seeds": list(SEEDS)}
     process = cluster.start("experiment", cluster.overrides(**longer), **run)
     wait_until(lambda: list(cluster.root.rglob("store/checkpoints/*/checkpoint.pt")) and cluster.training() or process.poll() is not None)

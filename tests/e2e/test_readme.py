@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inspo_core.config import load_params
+from inspo_core.config.reading import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -30,7 +30,8 @@ def layout() -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Lines of code blocks and inline code that call a module, without comments."""
+    """Lines of code blocks and inline code that call a module, without comments; what was once run at some commit is history."""
+    text = re.sub(r"^\|.*\| [0-9a-f]{12}\b.*$|^\| [0-9a-f]{12}\b.*$", "", text, flags=re.MULTILINE)
     code = [line for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.replace("\\\n", " ").splitlines()]
     code += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     calls = [line for line in code if re.match(r"(\S*/)?python -m (components|pipelines|inspo_core|benchmarks)\b", line.strip())]

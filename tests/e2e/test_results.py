@@ -27,7 +27,7 @@ def runs(tmp_path_factory, shared) -> Path:
     ends_well("pipelines.local", "experiments/headline.yaml", *FEW)
     variants = "experiment.algorithms=[inspo, inspo_simultaneous]"
     ends_well("pipelines.local", "experiments/ablations.yaml", *FEW, "--set", variants)
-    ends_well("inspo_core.report.page", "runs/headline", "runs/ablations", "--out", "docs/results.md")
+    ends_well("inspo_core.publish.page", "runs/headline", "runs/ablations", "--out", "docs/results.md")
     return lab.place
 
 

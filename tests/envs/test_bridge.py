@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspo_core.envs import bridge, make_env
+from inspo_core.envs import GAMES, bridge, make_env
 from tests.envs.bridge_optimum import action_values
 
 STAY, UP, DOWN, RIGHT, LEFT = range(5)
@@ -35,10 +35,11 @@ def test_observation_is_both_agents_place_and_goal():
 
 def test_optimum_by_dynamic_programming():
     """Undiscounted value iteration over all pairs of cells and joint actions."""
-    found = {steps: action_values(steps)[tuple(bridge.STARTS)].max() for steps in (7, 8, bridge.TIME_LIMIT - 1)}
+    paid = GAMES["bridge"].time_limit - 1  # the step at the limit pays nothing
+    found = {steps: action_values(steps)[tuple(bridge.STARTS)].max() for steps in (7, 8, paid)}
     assert np.isinf(found[7])
     assert found[8] == pytest.approx(-1.23545, abs=5e-6)
-    assert found[bridge.TIME_LIMIT - 1] == found[8]
+    assert found[paid] == found[8]
 
 
 def test_time_limit_truncates_and_its_step_pays_nothing():

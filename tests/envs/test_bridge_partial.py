@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspo_core.envs import bridge, make_env
+from inspo_core.envs import GAMES, bridge, make_env
 from inspo_core.envs.bridge_partial import places, views
 from tests.envs.bridge_optimum import JOINT_ACTIONS, action_values
 
@@ -42,7 +42,7 @@ def test_all_but_the_observation_is_bridge(game, see):
     one, two = whole.reset(np.arange(100)), partial.reset(np.arange(100))
     assert np.array_equal(one.states, two.states)
     ended = np.zeros(100, dtype=bool)
-    for _ in range(bridge.TIME_LIMIT):
+    for _ in range(whole.spec.time_limit):
         actions = generator.integers(0, 5, (100, 2))
         one, two = whole.step(actions), partial.step(actions)
         for field in ("rewards", "terminated", "truncated", "success"):
@@ -71,7 +71,7 @@ def test_the_same_view_asks_for_different_actions_after_different_histories():
     Its own observations before tell the two apart: it left the teammate behind, or saw it leave.
     """
     on_the_bridge, made_way = [(LEFT, STAY)], [(STAY, RIGHT), (LEFT, UP)]
-    values = action_values(bridge.TIME_LIMIT - 1)
+    values = action_values(GAMES["bridge"].time_limit - 1)
     last, before, best = [], [], []
     for plan in (on_the_bridge, made_way):
         observations, cells, _ = played(plan)

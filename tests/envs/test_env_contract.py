@@ -1,24 +1,33 @@
-"""What every registered game must do; a new game is covered as soon as it is in the registry."""
+"""What every game of the table must do; a new game is covered as soon as it is in the table."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from inspo_core.envs import ENVS, Env, Observation, Step, make_env
+from inspo_core.envs import GAMES, Env, bridge, make_env
+from inspo_core.envs.base import Observation, Step
+from inspo_core.envs.play import play, random_return
 from inspo_core.errors import InspoError
+from tests.envs.bridge_optimum import action_values
 
 E = 7
 
 
-@pytest.fixture(params=sorted(ENVS))
-def env(request) -> Env:
-    return make_env(request.param)
+@pytest.fixture(params=sorted(GAMES))
+def env(request) -> Iterator[Env]:
+    made = make_env(request.param)
+    yield made
+    made.close()
 
 
 def random_actions(observation: Observation, generator: np.random.Generator) -> np.ndarray:
     return np.where(observation.available_actions, generator.random(observation.available_actions.shape), -1.0).argmax(axis=2)
 
 
-def play(env: Env, seed: int, steps: int) -> tuple[list[Observation], list[Step], list[np.ndarray]]:
+def stepped(env: Env, seed: int, steps: int) -> tuple[list[Observation], list[Step], list[np.ndarray]]:
     generator = np.random.default_rng(seed)
     seen, steps_made, played = [env.reset(np.arange(E) + seed)], [], []
     for _ in range(steps):
@@ -28,13 +37,49 @@ def play(env: Env, seed: int, steps: int) -> tuple[list[Observation], list[Step]
     return seen, steps_made, played
 
 
-def test_the_registry_names_its_games(env):
-    assert make_env(env.spec.name).spec == env.spec
+@pytest.mark.parametrize("name", sorted(GAMES))
+def test_an_entry_is_plain_data_and_loads(name):
+    game = GAMES[name]
+    rules = json.loads(json.dumps(game.rules, allow_nan=False))
+    assert rules == game.rules and rules["arguments"] == dict(game.arguments)
+    assert callable(game.load()) and make_env(name).spec == game.spec(name)
+    assert (game.best is None) == (game.random is None) == (game.obtained == "")
+
+
+def test_name_and_references_are_no_rules():
+    game = GAMES["bridge"]
+    assert replace(game, best=0.0, random=-1.0, obtained="guessed").rules == game.rules
+    for field in ("n_agents", "n_actions", "observation_size", "state_size", "time_limit"):
+        assert replace(game, **{field: 99}).rules != game.rules
+    assert replace(game, arguments={"map": "wide"}).rules != game.rules != replace(game, episodes_at_once=8).rules
+
+
+@pytest.mark.parametrize("name", [name for name, game in GAMES.items() if game.random is not None])
+def test_the_reference_of_random_play_is_what_random_play_earns(name):
+    env = make_env(name)
+    assert random_return(env) == pytest.approx(GAMES[name].random, abs=1e-12)
+    env.close()
+
+
+@pytest.mark.parametrize("name", [name for name, game in GAMES.items() if game.best is not None])
+def test_the_best_return_is_the_best(name):
+    """Of games of one step the largest payoff of all joint actions, of Bridge what dynamic programming finds."""
+    game, env = GAMES[name], make_env(name)
+    if game.time_limit == 1:
+        joint, best = game.n_actions**game.n_agents, -np.inf
+        for start in range(0, joint, 2**18):
+            numbers = np.arange(start, min(start + 2**18, joint))
+            env.reset(numbers)
+            actions = np.stack(np.unravel_index(numbers, (game.n_actions,) * game.n_agents), axis=1)
+            best = max(best, env.step(actions).rewards.max())
+    else:
+        best = action_values(game.time_limit - 1)[tuple(bridge.STARTS)].max()  # the step at the limit pays nothing
+    assert best == pytest.approx(game.best, abs=1e-12)
 
 
 def test_shapes_and_types(env):
     spec = env.spec
-    seen, steps, _ = play(env, seed=0, steps=2)
+    seen, steps, _ = stepped(env, seed=0, steps=2)
     for observation in seen:
         assert observation.observations.shape == (E, spec.n_agents, spec.observation_size)
         assert observation.observations.dtype == np.float32
@@ -48,8 +93,8 @@ def test_shapes_and_types(env):
 
 
 def test_same_seeds_and_actions_give_the_same_episodes(env):
-    first, second = play(env, seed=3, steps=env.spec.time_limit), play(make_env(env.spec.name), seed=3, steps=env.spec.time_limit)
-    again = play(env, seed=3, steps=env.spec.time_limit)  # a second reset of the same environment
+    first, second = stepped(env, seed=3, steps=env.spec.time_limit), stepped(make_env(env.spec.name), seed=3, steps=env.spec.time_limit)
+    again = stepped(env, seed=3, steps=env.spec.time_limit)  # a second reset of the same environment
     for other in (second, again):
         for one, two in zip(first[0], other[0], strict=True):
             assert np.array_equal(one.observations, two.observations) and np.array_equal(one.states, two.states)
@@ -58,7 +103,7 @@ def test_same_seeds_and_actions_give_the_same_episodes(env):
 
 
 def test_an_episode_does_not_depend_on_its_neighbours(env):
-    _, steps, played = play(env, seed=5, steps=env.spec.time_limit)
+    _, steps, played = stepped(env, seed=5, steps=env.spec.time_limit)
     alone = make_env(env.spec.name)
     alone.reset(np.array([5 + 2]))
     for step, actions in zip(steps, played, strict=True):
@@ -68,14 +113,14 @@ def test_an_episode_does_not_depend_on_its_neighbours(env):
 
 
 def test_every_episode_ends_by_the_limit_and_only_the_limit_truncates(env):
-    _, steps, _ = play(env, seed=1, steps=env.spec.time_limit)
+    _, steps, _ = stepped(env, seed=1, steps=env.spec.time_limit)
     for step in steps[:-1]:
         assert not step.truncated.any()
     assert np.array_equal(steps[-1].truncated, ~steps[-1].terminated)
 
 
 def test_a_finished_episode_is_frozen(env):
-    seen, steps, _ = play(env, seed=1, steps=env.spec.time_limit)
+    seen, steps, _ = stepped(env, seed=1, steps=env.spec.time_limit)
     for _ in range(3):
         after = env.step(random_actions(seen[-1], np.random.default_rng(9)))
         assert (after.rewards == 0).all()
@@ -103,7 +148,7 @@ def test_an_illegal_action_is_refused(env, action):
 def test_an_unavailable_action_is_refused():
     env = make_env("bridge")
     seen = env.reset(np.arange(E))
-    seen.available_actions[3, 0, 2] = False  # no registered game has masks yet; the check must hold for those to come
+    seen.available_actions[3, 0, 2] = False  # no game of the table has masks yet; the check must hold for those to come
     with pytest.raises(InspoError, match=r"agent 0 of episode 3 played action 2, available are \[0, 1, 3, 4\]"):
         env.step(np.full((E, 2), 2))
 
@@ -124,5 +169,34 @@ def test_step_before_reset_and_bad_seeds_are_refused(env):
 
 
 def test_an_unknown_game_is_an_error_that_names_the_known_ones():
-    with pytest.raises(InspoError, match="no game named 'brigde'; known games: .*bridge"):
+    with pytest.raises(InspoError, match="there is no game 'brigde'; did you mean bridge"):
         make_env("brigde")
+
+
+def test_playing_goes_on_until_the_last_episode_ends(env):
+    """And a step tells which of the episodes had not ended before it."""
+    generator = np.random.default_rng(2)
+    steps = list(play(env, lambda seen: random_actions(seen, generator), np.arange(E)))
+    done = np.zeros(E, dtype=bool)
+    for played in steps:
+        assert np.array_equal(played.running, ~done) and played.actions.shape == (E, env.spec.n_agents)
+        done = played.step.terminated | played.step.truncated
+    assert done.all() and len(steps) <= env.spec.time_limit and steps[-1].running.any()
+
+
+def test_closing_twice_does_no_harm(env):
+    env.reset(np.arange(E))
+    env.close()
+    env.close()
+
+
+def test_a_game_that_cannot_be_imported_is_one_sentence_that_names_the_extra():
+    absent = replace(GAMES["xor"], target="a_simulator_that_is_not_here.game:Game", extra="smac")
+    with pytest.raises(InspoError) as raised:
+        absent.load()
+    assert str(raised.value) == (
+        "a_simulator_that_is_not_here.game:Game cannot be used here (No module named 'a_simulator_that_is_not_here'); "
+        "install it with: pip install 'inspo[smac]'"
+    )
+    with pytest.raises(InspoError, match=r"^inspo_core.envs.matrix:xxor cannot be used here \(.*has no attribute 'xxor'\)$"):
+        replace(GAMES["xor"], target="inspo_core.envs.matrix:xxor").load()

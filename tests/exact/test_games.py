@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from inspo_core.datasets.build import SETS
-from inspo_core.datasets.record import record
-from inspo_core.envs import bridge, make_env
+from inspo_core.datasets.recording import record
+from inspo_core.envs import make_env
 from inspo_core.envs.matrix import XOR
 from inspo_core.errors import InspoError
 from inspo_core.exact.behavior import SMOOTHING, Behavior, behavior_of
@@ -34,7 +34,7 @@ def test_bridge_arrays_are_what_the_environment_does():
     generator = numpy_stream(0, "test/bridge")
     seen = env.reset(np.arange(300))
     visited, running = set(), np.ones(300, dtype=bool)
-    for _ in range(bridge.TIME_LIMIT - 1):  # the step at the limit pays nothing, whatever it is
+    for _ in range(env.spec.time_limit - 1):  # the step at the limit pays nothing, whatever it is
         actions = np.floor(5 * generator.random((300, 2))).astype(int)
         before, step = seen.states, env.step(actions)
         for episode in np.flatnonzero(running):

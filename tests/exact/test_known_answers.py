@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspo_core.datasets.alberdice import read_alberdice
 from inspo_core.datasets.build import SETS
-from inspo_core.datasets.record import concatenate, record
+from inspo_core.datasets.formats.alberdice import read
+from inspo_core.datasets.formats.table import AlberDICEOptions
+from inspo_core.datasets.recording import concatenate, record
 from inspo_core.envs import make_env
 from inspo_core.exact.behavior import Behavior, behavior_of
 from inspo_core.exact.games import MarkovGame, make_game
@@ -18,7 +19,7 @@ from inspo_core.exact.solver import Settings, Solution, solve
 from inspo_core.rng import numpy_stream
 
 ALBERDICE = Path(__file__).resolve().parents[3] / "shared/data/alberdice/bridge_from_start/buffer_optimal"
-AS_LEARNED = {"behavior": "product", "importance": "ratio"}  # what local Q with product behavior learns from data
+AS_LEARNED = {"behavior_model": "product", "importance": "ratio"}  # what local Q with product behavior learns from data
 ANNEALED = {"alpha": 0.1, "alpha_schedule": "annealed", "alpha_final": 0.02}
 
 
@@ -36,7 +37,7 @@ def alberdice_mixed():
     def choose(seen):
         return np.floor(5 * generator.random((len(seen.states), 2))).astype(int)
 
-    optimal = replace(read_alberdice(ALBERDICE, "bridge_optimal", "bridge", timeout_at=50), available_actions=None)
+    optimal = replace(read(ALBERDICE, "bridge_optimal", "bridge", AlberDICEOptions(timeout_at=50)), available_actions=None)
     return concatenate("mixed", [optimal, record("noise", make_env("bridge"), choose, 500, {})], {})
 
 
@@ -87,7 +88,7 @@ def test_three_and_more_agents_need_the_joint_behavior():
     for name in ("xor3", "xor8", "permutation3", "permutation4"):
         assert payoffs(name, 10, sweeps=20) == pytest.approx(1.0, abs=1e-3)
     assert payoffs("permutation4", 10, sweeps=20, **AS_LEARNED) == pytest.approx(24 / 256, abs=1e-3)
-    assert payoffs("permutation4", 10, sweeps=20, behavior="product").mean() < 0.7
+    assert payoffs("permutation4", 10, sweeps=20, behavior_model="product").mean() < 0.7
 
 
 @pytest.mark.parametrize("behavior", ["joint", "product"])
@@ -99,7 +100,7 @@ def test_three_and_more_agents_need_the_joint_behavior():
 def test_annealed_entropy_leaves_the_worst_equilibrium(behavior, schedule, expected):
     game, mu = setting("mne_imbalanced")
     for seed in range(3):
-        solution = solve(game, mu, Settings(100, 1.0, behavior=behavior, **schedule), seed=seed)
+        solution = solve(game, mu, Settings(100, 1.0, behavior_model=behavior, **schedule), seed=seed)
         assert expected_return(game, solution.policies, 1) == pytest.approx(expected, abs=2e-3)
 
 
@@ -146,7 +147,7 @@ ALPHAS = [{"alpha": 1.0}, {"alpha": 0.3}, {"alpha": 0.1}, ANNEALED]
 @pytest.mark.parametrize("behavior", ["joint", "product"])
 @pytest.mark.parametrize("row", range(len(ALPHAS)))
 def test_bridge_in_sequence_from_random_starts(name, behavior, row):
-    runs = [on_bridge(name, start, ALPHAS[row], behavior=behavior) for start in range(4)]
+    runs = [on_bridge(name, start, ALPHAS[row], behavior_model=behavior) for start in range(4)]
     assert np.mean([sampled for _, sampled, _ in runs]) == pytest.approx(SEQUENTIAL[name][behavior][row], abs=2e-3)
     assert min(best for *_, best in runs) > -1.2905  # one of the three ways that the optimal episodes back off
     if ALPHAS[row] == ANNEALED:
@@ -160,7 +161,7 @@ def test_bridge_in_sequence_from_random_starts(name, behavior, row):
 @pytest.mark.parametrize("behavior", ["joint", "product"])
 @pytest.mark.parametrize("row", range(len(ALPHAS)))
 def test_bridge_at_once_from_the_clones(name, behavior, row):
-    _, sampled, best = on_bridge(name, None, ALPHAS[row], behavior=behavior, update="simultaneous")
+    _, sampled, best = on_bridge(name, None, ALPHAS[row], behavior_model=behavior, update="simultaneous")
     assert sampled == pytest.approx(SIMULTANEOUS[name][behavior][row], abs=2e-3)
     assert best < -3.8
 
@@ -171,7 +172,7 @@ def test_bridge_at_once_escapes_with_a_joint_behavior_and_annealed_entropy(name)
     entropy = {"beta": 0.3, "beta_schedule": "annealed", "update": "simultaneous"}
     _, sampled, best = on_bridge(name, None, {"alpha": 0.1}, **entropy)
     assert sampled > -1.29 and best > -1.26
-    _, sampled, _ = on_bridge(name, None, {"alpha": 0.1}, behavior="product", **entropy)
+    _, sampled, _ = on_bridge(name, None, {"alpha": 0.1}, behavior_model="product", **entropy)
     assert sampled < -6.5
 
 

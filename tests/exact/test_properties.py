@@ -25,7 +25,7 @@ def check(seeds: range) -> None:
             alpha=10 ** -draw.random(),
             beta=beta,
             beta_schedule="constant",
-            behavior="joint" if draw.random() < 0.7 else "product",
+            behavior_model="joint" if draw.random() < 0.7 else "product",
             tolerance=1e-8,
         )
         behavior, start = Behavior(mu, mu), random_policies(game, draw)

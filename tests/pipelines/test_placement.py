@@ -81,7 +81,12 @@ def test_every_setting_reaches_the_step(tmp_path):
 
     assert task["retryPolicy"] == {"maxRetryCount": 2, "backoffDuration": "30s", "backoffFactor": 3.0, "backoffMaxDuration": "90000s"}
     environment = {variable["name"]: variable["value"] for variable in container["env"]}
-    assert environment == {"INSPO_IMAGE": "inspo@sha256:0123", "INSPO_WORKERS": "3", "INSPO_STORE": "/store", "SHARED": "2", "INSPO_REQUIRE_GPU": "1"}
+    assert environment == {
+        "INSPO_IMAGE": "inspo@sha256:0123",
+        "INSPO_WORKERS": "3",
+        "INSPO_STORE": "/store",
+        "SHARED": "2",
+    }
     resources = container["resources"]
     assert (resources["resourceCpuRequest"], resources["resourceCpuLimit"]) == ("500m", "3500m")
     assert resources["resourceMemoryRequest"] == "1Gi" and "resourceMemoryLimit" not in resources
@@ -130,16 +135,17 @@ def test_of_the_placements_here_only_gpu_asks_for_gpus_and_only_for_training(nam
         pod = placement.pod(step)
         assert pod.cpu.limit and pod.memory.limit and pod.active_deadline_seconds
         assert pod.retries.within_seconds > pod.active_deadline_seconds, "a pod that used its time could not be retried"
-        own = {"INSPO_BATCHED_SEEDS"} if pod.gpu else set()
-        assert pod.env.keys() == {"INSPO_DELIVERY_PATIENCE"} | own, "what differs from cluster to cluster is in the config map"
+        assert placement.device(step) == ("cuda" if pod.gpu else "cpu")
+        assert pod.env.keys() == {"INSPO_DELIVERY_PATIENCE"}, "what differs from cluster to cluster is in the config map"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("default: {}", ["unknown setting default", "known here: service_account, defaults, steps"]),
-        ("defaults: {cpus: 2}", ["unknown setting defaults.cpus", "cpu, memory, gpu"]),
-        ("steps: {train: {gpu: {type: a100, count: 1}}}", ["unknown setting steps.train.gpu.type", "known here: resource, count"]),
+        ("default: {}", ["unknown setting default", "did you mean defaults?"]),
+        ("defaults: {cpus: 2}", ["unknown setting defaults.cpus", "did you mean cpu?"]),
+        ("steps: {train: {gpu: {type: a100, count: 1}}}", ["unknown setting steps.train.gpu.type", "known: resource, count"]),
+        ("{nodes: {}}", ["unknown setting nodes", "known: service_account, defaults, steps"]),
         ("steps: {trian: {}}", ["steps.trian", "'ingest', 'behavior', 'train'"]),
         ("defaults: {memory: {limit: 8 GB}}", ["defaults.memory.limit is '8 GB'"]),
         ("defaults: {env: {AWS_SECRET_ACCESS_KEY: hunter2}}", ["env.AWS_SECRET_ACCESS_KEY", "secrets.AWS_SECRET_ACCESS_KEY"]),

@@ -9,12 +9,13 @@ import sys
 import pytest
 import yaml
 
-from inspo_core.config import load_params
+from inspo_core.config.reading import load_params
 from pipelines.plan import benchmark_plan, experiment_keys
 from tests.pipelines.kubeflow_server import KubeflowServer, Unfit, decoded
 from tests.pipelines.submitting import BENCHMARK, COMMIT, DATA, EXPERIMENT, IMAGE, ROOT, SMALL, refused
 
 CHOSEN = '{"experiment.datasets": ["xor_c"], "experiment.algorithms": ["inspo"], "experiment.seeds": [0, 1]}'
+DEVICES = {"behavior": "cpu", "train": "cpu"}
 
 
 def params_of(*overrides: str):
@@ -28,20 +29,20 @@ def cache_keys(pipeline_spec: dict) -> dict[str, str]:
     return {name: task["cachingOptions"]["cacheKey"] for name, task in tasks if "cacheKey" in task.get("cachingOptions", {})}
 
 
-def test_an_experiment_is_sent_whole_with_the_fingerprints_as_cache_keys(submit):
+def test_an_experiment_is_sent_whole_with_its_keys_as_cache_keys(submit):
     server = KubeflowServer()
     with server.serve() as host:
-        code, out, err = submit(*EXPERIMENT, "--host", host, "--set", "train.alpha=0.2")
+        code, out, err = submit(*EXPERIMENT, "--host", host, "--set", "train.inspo.alpha=0.2")
     assert (code, err, server.problems) == (0, "", [])
     (sent,) = server.runs
-    assert sent.display_name == "xor_c inspo train.alpha=0.2" and f"run r1: {sent.display_name}" in out
+    assert sent.display_name == "xor_c inspo train.inspo.alpha=0.2" and f"run r1: {sent.display_name}" in out
     assert server.experiments[0].display_name == "inspo-games"
     assert sent.service_account == "inspo-runner"
 
     given = sent.runtime_config.parameters
     assert (given["data_repo"], given["data_rev"], given["data_remote"]) == ("https://git.example/data", COMMIT, "")
     assert (given["dataset"], given["algorithm"], given["seeds"]) == ("xor_c", "inspo", [0, 1])
-    keys = experiment_keys(params_of("train.alpha=0.2"), "xor_c", "inspo", [0, 1], "xor_c", IMAGE)
+    keys = experiment_keys(params_of("train.inspo.alpha=0.2"), "xor_c", "inspo", [0, 1], "xor_c", DEVICES)
     assert cache_keys(sent.pipeline_spec["pipeline_spec"]) == keys
 
 
@@ -51,7 +52,8 @@ def test_the_overrides_leave_nothing_to_the_parameter_file_in_the_image(submit, 
         assert submit(*EXPERIMENT, "--host", host, "--set", "variants.inspo_product.alpha=0.3")[0] == 0
     overrides = server.runs[0].runtime_config.parameters["overrides"]
     other = yaml.safe_load((ROOT / "params.yaml").read_text())
-    other["train"]["alpha"], other["variants"], other["ingest"]["sources"] = 0.7, {}, {"xor_a": other["ingest"]["sources"]["xor_a"]}
+    other["train"]["inspo"]["alpha"], other["variants"] = 0.7, {}
+    del other["train"]["omiga"], other["ingest"]["sources"]["xor_c"]
     other["experiment"] |= {"datasets": ["xor_a"], "algorithms": ["bc"], "name": "another"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(other))
     assert load_params(tmp_path / "params.yaml", [json.dumps(overrides)]) == params_of("variants.inspo_product.alpha=0.3", CHOSEN)
@@ -64,7 +66,16 @@ def test_a_benchmark_brings_its_plan(submit):
     assert (code, err, server.problems) == (0, "", [])
     (sent,) = server.runs
     assert sent.display_name == "all of them"
-    assert sent.runtime_config.parameters["plan"] == benchmark_plan(params_of(SMALL), {"xor_c": "xor_c", "xor_b": "xor_b"}, IMAGE, 2)
+    assert sent.runtime_config.parameters["plan"] == benchmark_plan(params_of(SMALL), {"xor_c": "xor_c", "xor_b": "xor_b"}, DEVICES, 2)
+
+
+@pytest.mark.parametrize(("placement", "device"), [("cpu", "cpu"), ("gpu", "cuda")])
+def test_it_is_said_on_which_device_steps_compute(submit, placement, device):
+    code, out, err = submit(*EXPERIMENT, "--dry-run", "--placement", f"pipelines/placements/{placement}.yaml")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"# behavior on cpu, train on {device}, as pipelines/placements/{placement}.yaml says")
+    keys = experiment_keys(params_of(), "xor_c", "inspo", [0, 1], "xor_c", {"behavior": "cpu", "train": device})
+    assert all(f"# key {stage}: {key}\n" in out for stage, key in keys.items())
 
 
 def test_a_recurring_run_has_the_schedule_and_the_pipeline(submit):
@@ -86,14 +97,14 @@ def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(submit):
     spec, platform = yaml.safe_load_all(out)
     keys = cache_keys(spec)
     assert set(keys) == {"ingest", "behavior", "train", "evaluate", "report"}
-    assert all(f"# fingerprint {stage}: {key}\n" in out for stage, key in keys.items())
+    assert all(f"# key {stage}: {key}\n" in out for stage, key in keys.items())
     assert f'# parameter data_rev: "{COMMIT}"' in out and "kubernetes" in platform["platforms"]
 
 
 def test_a_dry_run_of_a_benchmark_names_every_task(submit):
     code, out, _ = submit(*BENCHMARK, "--seeds-per-task", "3", "--dry-run")
-    named = [line.partition(": ")[0] for line in out.splitlines() if line.startswith("# fingerprint ")]
-    assert code == 0 and "# fingerprint train xor_b inspo_product 0,1,2" in named and "# fingerprint train xor_b inspo_product 3,4" in named
+    named = [line.partition(": ")[0] for line in out.splitlines() if line.startswith("# key ")]
+    assert code == 0 and "# key train xor_b inspo_product 0,1,2" in named and "# key train xor_b inspo_product 3,4" in named
     assert len(named) == len(set(named)) == 2 * (2 + 2 * 2 * 2)
 
 

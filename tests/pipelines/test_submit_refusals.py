@@ -14,8 +14,8 @@ from tests.pipelines.submitting import EXPERIMENT, refused
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "train.alhpa=1"], ["train.alhpa", "did you mean alpha"]),
-        (["--set", "train.alpha=much"], ["train.alpha is 'much'"]),
+        (["--set", "train.inspo.alhpa=1"], ["train.inspo.alhpa", "did you mean alpha"]),
+        (["--set", "train.inspo.alpha=much"], ["train.inspo.alpha is 'much'"]),
         (["--dataset", "xor_z"], ["no dataset 'xor_z'"]),
         (["--algorithm", "insop"], ["'insop'", "inspo"]),
         (["--placement", "nowhere.yaml"], ["nowhere.yaml"]),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from inspo_core.report import read_results, write_report
+from inspo_core.report.results import read_results
+from inspo_core.stages.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ["curves_greedy", "curves_sampled", "improvement", "profiles", "returns", "scores"]
@@ -20,7 +21,7 @@ TABLES = ["curves", "differences", "improvement", "profiles", "references", "res
 FILES = sorted(
     [f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg")]
     + [f"{name}.csv" for name in TABLES]
-    + ["marl_eval.json", "metrics.json", "report.html", "table.md"]
+    + ["marl_eval.json", "metrics.json", "report.html", "results.json", "table.md"]
 )
 
 
@@ -97,9 +98,9 @@ def test_a_failure_while_writing_keeps_the_earlier_report(tree, monkeypatch):
 
     monkeypatch.setattr("inspo_core.report.figures.write_figures", full)
     with pytest.raises(Exception, match="No space left on device"):
-        write_report(results, tree.out)
+        write_report(results, tree.out, FIGURES)
     assert hashes(tree.out) == before
     monkeypatch.undo()
-    write_report(results, tree.out)
+    write_report(results, tree.out, FIGURES)
     assert sorted(hashes(tree.out)) == FILES
     assert [path.name for path in tree.root.iterdir() if path.name.startswith(".")] == []

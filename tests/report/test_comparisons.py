@@ -8,14 +8,17 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from inspo_core.errors import InspoError
-from inspo_core.report import read_results
-from inspo_core.report.comparisons import THRESHOLDS, compare, contrasts
+from inspo_core.envs.table import GAMES
+from inspo_core.files import read_json, write_json
+from inspo_core.report.comparisons import THRESHOLDS, Comparisons, Contrast, Standing, compare
 from inspo_core.report.marl_eval import marl_eval
-from inspo_core.report.results import METRICS
-from inspo_core.report.scores import reference_of
-from inspo_core.report.tables import contrasts_title, markdown, write_tables
+from inspo_core.report.results import METRICS, Results, read_results
+from inspo_core.report.scores import Reference, reference_of
+from inspo_core.report.tables import markdown, write_tables
 from inspo_core.report.web import web_page
+from inspo_core.report.wording import contrast_text, contrasts_title
+from tests.report.tree import GAMES as DATASETS
+from tests.report.tree import Tree
 
 
 @pytest.fixture
@@ -23,25 +26,29 @@ def results(tree):
     return read_results(tree.evaluations, tree.trainings, tree.params())
 
 
+def compared(results: Results) -> Comparisons:
+    return compare(results, results.summary())
+
+
 def test_the_first_algorithm_is_compared_with_each_other_one_on_every_dataset_and_over_all(results):
-    compared = compare(results)
-    assert {(c.dataset, c.metric, c.name, c.other) for c in compared.improvements} == {
+    found = compared(results)
+    assert {(c.dataset, c.metric, c.name, c.other) for c in found.improvements} == {
         (dataset, metric, "inspo", "bc") for dataset in [*results.datasets, "all"] for metric in ("return_greedy", "return_sampled")
     }
-    found = {c.dataset: c.result.probability for c in compared.improvements if c.metric == "return_sampled"}
+    probability = {c.dataset: c.result.probability for c in found.improvements if c.metric == "return_sampled"}
     ours, theirs = (results.cell("xor_c", name).values["return_sampled"] for name in ("inspo", "bc"))
-    assert found["xor_c"] == np.mean([(x > y) + (x == y) / 2 for x in ours for y in theirs])
-    assert found["all"] == pytest.approx(np.mean([found[dataset] for dataset in results.datasets]))
-    assert [c.dataset for c in compared.overall] == ["all", "all"] and compared.differences == []
+    assert probability["xor_c"] == np.mean([(x > y) + (x == y) / 2 for x in ours for y in theirs])
+    assert probability["all"] == pytest.approx(np.mean([probability[dataset] for dataset in results.datasets]))
+    assert [c.dataset for c in found.overall] == ["all", "all"] and found.differences == []
 
 
 def test_one_algorithm_has_nothing_to_be_compared_with(tree):
     alone = read_results(tree.evaluations, tree.trainings, tree.params(algorithms=["bc"], datasets=["xor_c"]))
-    assert compare(alone).overall == [] and set(compare(alone).profiles) == {("score_greedy", "bc"), ("score_sampled", "bc")}
+    assert compared(alone).overall == [] and set(compared(alone).profiles) == {("score_greedy", "bc"), ("score_sampled", "bc")}
 
 
 def test_a_variant_is_compared_with_its_algorithm_seed_by_seed(ablation):
-    changes = {(c.dataset, c.metric): c for c in compare(ablation).differences}
+    changes = {(c.dataset, c.metric): c for c in compared(ablation).differences}
     assert set(changes) == {(dataset, f"score_{mode}") for dataset in [*ablation.datasets, "all"] for mode in ("greedy", "sampled")}
     for dataset in ablation.datasets:
         product, default = (ablation.cell(dataset, name).values["score_greedy"] for name in ("inspo_product", "inspo"))
@@ -52,8 +59,8 @@ def test_a_variant_is_compared_with_its_algorithm_seed_by_seed(ablation):
     assert len(changes["all", "score_greedy"].values) == 15
 
 
-def test_other_pairs_that_differ_in_one_parameter_are_set_side_by_side(make_tree, tmp_path):
-    tree = make_tree(tmp_path / "pairs", ["xor_c"], ["inspo", "inspo_product", "inspo_simultaneous", "bc"], [0, 1, 2, 3, 4])
+def test_other_pairs_that_differ_in_one_parameter_are_set_side_by_side(tmp_path):
+    tree = Tree(tmp_path / "pairs", ["xor_c"], ["inspo", "inspo_product", "inspo_simultaneous", "bc"], [0, 1, 2, 3, 4])
     read = read_results(tree.evaluations, tree.trainings, tree.params())
 
     def configured(**configs: dict):
@@ -62,20 +69,49 @@ def test_other_pairs_that_differ_in_one_parameter_are_set_side_by_side(make_tree
     product = {"behavior": "product", "update": "sequential"}
     alike = configured(inspo=product, inspo_product=product, inspo_simultaneous=product, bc={**product, "update": "none"})
     apart = configured(inspo=product, inspo_product=product, inspo_simultaneous={"behavior": "joint", "update": "simultaneous"})
-    assert not any(contrasts(results, results.summary(), "return_greedy") for results in (alike, apart))
+    assert [compared(results).contrasts for results in (alike, apart)] == [[], []]
     results = configured(inspo=product, inspo_product=product, inspo_simultaneous={**product, "update": "simultaneous"}, bc=product)
-    rows = results.summary()
-    pair = "inspo_simultaneous beside inspo_product (update: simultaneous, not sequential)"
-    assert contrasts(results, rows, "return_greedy") == {(pair, "xor_c"): "above, intervals apart"}
-    comparisons, title = compare(results), contrasts_title(results, "return_greedy")
-    text = markdown(results, rows, comparisons)
+    comparisons = compared(results)
+    above = {("xor_c", metric): Standing.ABOVE_APART for metric in ("return_greedy", "return_sampled")}
+    assert comparisons.contrasts == [Contrast("inspo_product", "inspo_simultaneous", "update", "sequential", "simultaneous", above)]
+    pair, title = contrast_text(comparisons.contrasts[0]), contrasts_title(results, "return_greedy")
+    assert pair == "inspo_simultaneous beside inspo_product (update: simultaneous, not sequential)"
+    text = markdown(results, results.summary(), comparisons)
     assert f"## {title}\n\n| Pair | xor_c |\n| --- | --- |\n| {pair} | above, intervals apart |\n" in text
-    page = web_page(results, rows, comparisons, tmp_path, [])
+    page = web_page(results, results.summary(), comparisons, tmp_path, [])
     assert title in page and f'<th scope="row">{pair}</th><td class="long">above, intervals apart</td>' in page
 
 
+def test_without_an_interval_there_is_no_standing_and_that_is_said(tmp_path):
+    """One seed is left of a variant on xor_c, none on bridge_mixed."""
+    tree = Tree(tmp_path / "pairs", list(DATASETS), ["bc", "inspo", "inspo_product"], [0, 1, 2])
+    failures = {("xor_c", "inspo_product", seed): "lost" for seed in (1, 2)}
+    failures |= {("bridge_mixed", "inspo_product", seed): "lost" for seed in (0, 1, 2)}
+    for path in tree.trainings.glob("*/inspo*/seed_*/run.json"):
+        write_json(path, {**read_json(path), "config": {"behavior_model": "joint" if "product" not in str(path) else "product"}})
+    results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
+    comparisons = compared(results)
+    assert [comparisons.standings["xor_c", "return_greedy", name] for name in ("inspo", "inspo_product")] == [
+        Standing.ABOVE_APART,
+        Standing.NO_INTERVAL,
+    ]
+    assert ("bridge_mixed", "return_greedy", "inspo_product") not in comparisons.standings
+    (contrast,) = comparisons.contrasts
+    assert contrast.standings["xor_c", "return_sampled"] is Standing.NO_INTERVAL
+    text, page = markdown(results, results.summary(), comparisons), web_page(results, results.summary(), comparisons, tmp_path, [])
+    pair = contrast_text(contrast)
+    assert f"| {pair} | no interval | below, intervals apart | failed |" in text
+    said = ("no interval", "below, intervals apart", "failed")
+    assert f'<th scope="row">{pair}</th>' + "".join(f'<td class="long">{cell}</td>' for cell in said) in page
+    assert "| below, intervals apart | no interval |\n" in text and "| xor_c | inspo |  |  |  |  | inspo_product |" in text
+
+    alone = read_results(tree.evaluations, tree.trainings, tree.params(seeds=[0]))
+    assert set(compared(alone).standings.values()) == {Standing.NO_INTERVAL}
+    assert "beside" not in markdown(alone, alone.summary(), compared(alone))
+
+
 def test_a_profile_counts_the_runs_of_all_datasets(results):
-    share, low, high = compare(results).profiles["score_greedy", "bc"]
+    share, low, high = compared(results).profiles["score_greedy", "bc"]
     scores = list(chain(*results.column("bc", "score_greedy")))
     for place in (0, 30, 60):
         assert share[place] == np.mean([score > THRESHOLDS[place] for score in scores])
@@ -83,7 +119,7 @@ def test_a_profile_counts_the_runs_of_all_datasets(results):
 
 
 def test_the_files_hold_the_same_numbers(ablation, tmp_path):
-    comparisons = compare(ablation)
+    comparisons = compared(ablation)
     write_tables(ablation, ablation.summary(), comparisons, tmp_path)
     rows = {name: list(csv.DictReader(open(tmp_path / f"{name}.csv"))) for name in ("improvement", "differences", "profiles", "references")}
     for comparison in comparisons.improvements:
@@ -101,7 +137,7 @@ def test_the_files_hold_the_same_numbers(ablation, tmp_path):
 
 
 def test_marl_eval_finds_environments_tasks_algorithms_runs_and_steps(results, tmp_path):
-    write_tables(results, results.summary(), compare(results), tmp_path)
+    write_tables(results, results.summary(), compared(results), tmp_path)
     tree = json.loads((tmp_path / "marl_eval.json").read_text())
     assert tree == marl_eval(results)
     assert {game: list(tasks) for game, tasks in tree.items()} == {"xor": ["xor_c"], "mne": ["mne_imbalanced"], "bridge": ["bridge_mixed"]}
@@ -132,10 +168,7 @@ def test_marl_eval_gets_equally_many_steps_of_all_runs_of_a_game(tree):
 
 
 def test_every_game_has_returns_that_score_0_and_1():
-    from inspo_core.envs import ENVS
-
-    for name in ENVS:
+    for name in GAMES:
         reference = reference_of(name)
         assert reference.random < reference.best and reference_of(name) == reference, name
-    with pytest.raises(InspoError, match="there is no game named 'chess'"):
-        reference_of("chess")
+    assert reference_of("chess") == Reference(None, None)  # of a game that is not in the table nothing is known

@@ -10,11 +10,13 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
-from inspo_core.report import print_table, read_failures, read_results
 from inspo_core.report.comparisons import compare
+from inspo_core.report.failures import read_failures
 from inspo_core.report.figures import curves_figure, returns_figure, scores_figure
 from inspo_core.report.marl_eval import marl_eval
-from inspo_core.report.tables import write_tables
+from inspo_core.report.results import read_results
+from inspo_core.report.tables import print_table, write_tables
+from tests.report.tree import Tree
 
 SEEDS = [0, 1, 2, 3, 4]
 
@@ -57,18 +59,18 @@ def test_the_other_seeds_count(some, tree):
 
 
 def test_comparisons_use_the_runs_that_are_there(some):
-    found = {(c.dataset, c.metric): c.result.probability for c in compare(some).improvements}
+    found = {(c.dataset, c.metric): c.result.probability for c in compare(some, some.summary()).improvements}
     ours, theirs = (some.cell("xor_c", name).values["return_sampled"] for name in ("inspo", "bc"))
     assert (len(ours), len(theirs)) == (5, 3)
     assert found["xor_c", "return_sampled"] == np.mean([(x > y) + (x == y) / 2 for x in ours for y in theirs])
     assert ("all", "return_sampled") in found
 
 
-def test_a_variant_is_compared_on_the_seeds_that_both_have(make_tree, tmp_path):
-    tree = make_tree(tmp_path, ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], SEEDS)
+def test_a_variant_is_compared_on_the_seeds_that_both_have(tmp_path):
+    tree = Tree(tmp_path, ["xor_c", "mne_imbalanced"], ["inspo", "inspo_product"], SEEDS)
     failures = {("xor_c", "inspo", 1): "failed", ("xor_c", "inspo_product", 4): "failed", ("mne_imbalanced", "inspo", 0): "failed"}
     results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
-    changes = {c.dataset: c for c in compare(results).differences if c.metric == "score_greedy"}
+    changes = {c.dataset: c for c in compare(results, results.summary()).differences if c.metric == "score_greedy"}
     product, default = (results.cell("xor_c", name).at([0, 2, 3], "score_greedy") for name in ("inspo_product", "inspo"))
     np.testing.assert_array_equal(changes["xor_c"].values, product - default)
     assert len(changes["mne_imbalanced"].values) == 4
@@ -83,8 +85,8 @@ def test_the_best_policy_is_named_by_its_own_seed(tree):
     assert (best.seed, best.fingerprint) == (3, "mne_imbalanced-bc-3")
 
 
-def test_marl_eval_gets_the_same_runs_on_every_task_of_a_game(make_tree, tmp_path, monkeypatch):
-    tree = make_tree(tmp_path, ["xor_c", "mne_imbalanced"], ["inspo", "bc"], SEEDS)
+def test_marl_eval_gets_the_same_runs_on_every_task_of_a_game(tmp_path, monkeypatch):
+    tree = Tree(tmp_path, ["xor_c", "mne_imbalanced"], ["inspo", "bc"], SEEDS)
     failures = {("xor_c", "bc", 1): "failed"} | {("mne_imbalanced", "bc", seed): "failed" for seed in SEEDS}
     found = marl_eval(read_results(tree.evaluations, tree.trainings, tree.params(), failures))
     assert {name: list(runs) for name, runs in found["xor"]["xor_c"].items()} == {
@@ -94,7 +96,7 @@ def test_marl_eval_gets_the_same_runs_on_every_task_of_a_game(make_tree, tmp_pat
 
 
 def test_an_algorithm_without_a_run_is_left_out_of_the_statistics(none_left):
-    found = compare(none_left)
+    found = compare(none_left, none_left.summary())
     assert {(row.dataset, row.name) for row in none_left.summary()} == {
         *((dataset, "inspo") for dataset in [*none_left.datasets, "all"]),
         *((dataset, "bc") for dataset in ("mne_imbalanced", "bridge_mixed")),
@@ -110,7 +112,7 @@ def test_an_algorithm_without_a_run_is_left_out_of_the_statistics(none_left):
 def test_a_dataset_without_a_run_is_shown_as_failed(tree, tmp_path):
     failures = {("xor_c", name, seed): "no data" for name in ("inspo", "bc") for seed in SEEDS}
     results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
-    write_tables(results, results.summary(), compare(results), tmp_path)
+    write_tables(results, results.summary(), compare(results, results.summary()), tmp_path)
     table = (tmp_path / "table.md").read_text()
     assert "| xor_c | failed | failed |" in table and "inspo is better, over 2 datasets" in table
     pooled = {row.name: row.estimate for row in results.summary() if (row.dataset, row.metric) == ("all", "score_greedy")}
@@ -123,7 +125,7 @@ def test_a_dataset_without_a_run_is_shown_as_failed(tree, tmp_path):
 
 
 def test_the_files_say_what_failed(some, tmp_path):
-    write_tables(some, some.summary(), compare(some), tmp_path)
+    write_tables(some, some.summary(), compare(some, some.summary()), tmp_path)
     table = (tmp_path / "table.md").read_text()
     assert "3 of 30 runs failed and are left out." in table
     line = next(line for line in table.splitlines() if line.startswith("| xor_c |"))

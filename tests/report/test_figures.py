@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from inspo_core.report import read_results
 from inspo_core.report.comparisons import THRESHOLDS, compare
+from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.figures import (
     curves_figure,
     differences_figure,
@@ -18,7 +18,7 @@ from inspo_core.report.figures import (
     scores_figure,
     write_figures,
 )
-from inspo_core.report.results import METRICS, SCORES, Cell, Results
+from inspo_core.report.results import METRICS, SCORES, Cell, Results, read_results
 from inspo_core.report.style import COLOURS, STYLE, looks_of
 
 
@@ -48,7 +48,7 @@ def invented(algorithms: int, seeds: int = 3, steps: int = 1, datasets: int = 2,
 
 
 def figures_of(results: Results):
-    found = compare(results)
+    found = compare(results, results.summary())
     yield from (returns_figure(results), curves_figure(results, "greedy"), scores_figure(results), profiles_figure(results, found.profiles))
     if found.overall:
         yield improvement_figure(results, found.overall)
@@ -125,7 +125,7 @@ def test_many_algorithms_are_told_apart():
 
 
 def test_profiles_improvement_and_differences_show_their_numbers(ablation):
-    found = compare(ablation)
+    found = compare(ablation, ablation.summary())
     greedy, sampled = drawn(profiles_figure(ablation, found.profiles))
     for axes, metric in ((greedy, "score_greedy"), (sampled, "score_sampled")):
         for line, name in zip(axes.lines, ablation.names, strict=True):
@@ -159,8 +159,8 @@ def test_a_constant_is_drawn_as_a_constant():
 
 def test_files_have_the_same_bytes_every_time(tmp_path):
     small = invented(2, steps=3, datasets=1, variants=True)
-    found = compare(small)
-    first, second = (write_figures(small, found, tmp_path / place) for place in "ab")
+    found = compare(small, small.summary())
+    first, second = (write_figures(small, found, list(FIGURES), tmp_path / place) for place in "ab")
     names = ["curves_greedy", "curves_sampled", "differences", "improvement", "profiles", "returns", "scores"]
     assert sorted(path.name for path in first) == sorted(f"{name}.{suffix}" for name in names for suffix in ("pdf", "png", "svg"))
     for one, other in zip(first, second, strict=True):

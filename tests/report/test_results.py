@@ -8,8 +8,8 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
-from inspo_core.report import read_results
-from inspo_core.report.results import METRICS
+from inspo_core.report.results import METRICS, read_results
+from inspo_core.report.results_file import load_results, write_results
 
 
 def read(tree, **experiment):
@@ -180,3 +180,19 @@ def test_content_changes_with_what_was_read_and_with_nothing_else(tree):
     with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as log:
         log.write(json.dumps({"step": 60, **{f"evaluation/{metric}": 0.5 for metric in METRICS}}) + "\n")
     assert read(tree).content()["trainings"] != before["trainings"]
+
+
+def test_results_are_read_from_their_file_as_they_were_written(tree, tmp_path):
+    failures = {("xor_c", "bc", 3): "lost", ("bridge_mixed", "inspo", 0): "preempted"}
+    results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
+    path = tmp_path / "results.json"
+    write_results(results, path)
+    found = load_results(path)
+    assert found.content() == results.content() and found.summary() == results.summary()
+    assert (found.games, found.seeds, found.episodes, found.failures) == (results.games, results.seeds, results.episodes, failures)
+    for one, other in zip(found.cells, results.cells, strict=True):
+        assert (one.dataset, one.name, one.curves, one.config) == (other.dataset, other.name, other.curves, other.config)
+    for content in ("[]", "{}", path.read_text().replace('"trainings"', '"fingerprints"')):
+        path.write_text(content)
+        with pytest.raises(InspoError, match=r"results.json does not hold the results of a report .*; run the report stage again"):
+            load_results(path)

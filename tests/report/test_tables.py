@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from dvc_render.vega import VegaRenderer
 
-from inspo_core.report import print_table, read_results
 from inspo_core.report.comparisons import compare
-from inspo_core.report.results import METRICS
-from inspo_core.report.tables import markdown, with_interval, with_spread, write_tables
+from inspo_core.report.results import METRICS, read_results
+from inspo_core.report.tables import markdown, print_table, write_tables
+from inspo_core.report.wording import iqm_text, mean_text
 from inspo_core.statistics import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def results(tree):
 def tables(results, tmp_path):
     directory = tmp_path / "tables"
     directory.mkdir()
-    write_tables(results, results.summary(), compare(results), directory)
+    write_tables(results, results.summary(), compare(results, results.summary()), directory)
     return directory
 
 
@@ -106,7 +106,7 @@ def test_dvc_draws_the_curves_with_the_projects_template(tables):
 
 
 def test_markdown_says_what_it_is_and_every_line_has_every_column(results):
-    text = markdown(results, results.summary(), compare(results))
+    text = markdown(results, results.summary(), compare(results, results.summary()))
     assert "last policy" in text and "5 seeds (0, 1, 2, 3, 4), 100 episodes" in text
     assert "[95 % bootstrap interval, 500 resamples over seeds]" in text
     assert "| mne_imbalanced | 20.000<br>[20.000, 20.000]<br>20.000 ± 0.000 |" in text
@@ -119,7 +119,7 @@ def test_markdown_says_what_it_is_and_every_line_has_every_column(results):
 
 
 def test_variants_have_columns_of_their_own_and_a_table_of_what_they_change(ablation):
-    text = markdown(ablation, ablation.summary(), compare(ablation))
+    text = markdown(ablation, ablation.summary(), compare(ablation, ablation.summary()))
     assert "| Dataset | inspo | inspo_product |" in text
     table = text.partition("## Score, greedy: variant minus algorithm, seed by seed\n\n")[2].splitlines()
     assert table[0] == "| Variant | xor_c | mne_imbalanced | bridge_mixed | all, pooled |"
@@ -133,21 +133,23 @@ def estimated(iqm: float, low: float | None, high: float | None) -> Estimate:
 def test_who_is_ahead_of_the_first_algorithm_is_said(results):
     ours, theirs = estimated(1.0, 0.8, 1.2), {"xor_c": estimated(1.5, 1.3, 1.6), "mne_imbalanced": estimated(0.9, 0.7, 1.0)}
     rows = [replace(row, estimate=ours if row.name == "inspo" else theirs.get(row.dataset, ours)) for row in results.summary()]
-    table = markdown(results, rows, compare(results)).partition("## Return, greedy: the others' interquartile means beside that of inspo\n\n")[2]
+    table = markdown(results, rows, compare(results, rows)).partition(
+        "## Return, greedy: the others' interquartile means beside that of inspo\n\n"
+    )[2]
     header, _, *lines = table.splitlines()[:5]
     columns = [name.strip() for name in header.split("|")[1:-1]]
     found = {cells[0]: columns[cells.index("bc")] for line in lines if (cells := [cell.strip() for cell in line.split("|")[1:-1]])}
     assert found == {"xor_c": "above, intervals apart", "mne_imbalanced": "below, intervals overlap", "bridge_mixed": "level"}
     alone = [replace(row, estimate=estimated(1.0, None, None)) for row in rows]
-    assert "beside that of" not in markdown(results, alone, compare(results))
+    assert "beside that of" not in markdown(results, alone, compare(results, alone))
 
 
 def test_numbers():
     whole = Estimate(mean=-0.0004, std=0.05, iqm=0.12345, low=-0.00001, high=1.0, seeds=5)
-    assert with_interval(whole, "return_greedy") == "0.123 [0.000, 1.000]"
-    assert with_spread(whole, "return_greedy") == "0.000 ± 0.050"
+    assert iqm_text(whole, "return_greedy") == "0.123 [0.000, 1.000]"
+    assert mean_text(whole, "return_greedy") == "0.000 ± 0.050"
     alone = Estimate(mean=0.5, std=None, iqm=0.5, low=None, high=None, seeds=1)
-    assert (with_interval(alone, "success_greedy"), with_spread(alone, "success_greedy")) == ("0.50", "0.50")
+    assert (iqm_text(alone, "success_greedy"), mean_text(alone, "success_greedy")) == ("0.50", "0.50")
 
 
 def test_terminal_table_without_a_terminal(results):
@@ -160,5 +162,5 @@ def test_terminal_table_without_a_terminal(results):
     start = next(number for number, line in enumerate(lines) if line.split()[:2] == ["mne_imbalanced", "inspo"])
     for line, algorithm in zip(lines[start : start + 2], ("inspo", "bc")):
         for metric in ("return_greedy", "return_sampled", "success_greedy", "success_sampled"):
-            assert with_interval(estimates["mne_imbalanced", algorithm, metric], metric) in line
+            assert iqm_text(estimates["mne_imbalanced", algorithm, metric], metric) in line
     assert "[95 % bootstrap interval, 500 resamples over seeds]" in " ".join(text.split())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inspo_core.tracking import provenance
-from inspo_core.tracking.store import connect
+from inspo_core.provenance import provenance_tags
+from inspo_core.tracking.mlflow.server import connect
 from tests.tracking.helpers import ROOT, Server, Store
 
 ENVIRONMENT = ("MLFLOW_", "DVC_", "INSPO_")
@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch, empty_database) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
-    provenance.lasting_tags.cache_clear()
+    provenance_tags.cache_clear()
     return tmp_path
 
 

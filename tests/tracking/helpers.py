@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Run
 
-from inspo_core.tracking import StageTracker
-from inspo_core.tracking.store import connect
+from inspo_core.tracking.description import StageRun
+from inspo_core.tracking.mlflow.server import connect
+from inspo_core.tracking.tracker import StageTracker
 from tests.services.mlflow_server import MlflowServer
 
 if TYPE_CHECKING:
     from inspo_core.algorithms.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
-N, O, A = 2, 8, 5
+N, O, A = 2, 8, 5  # noqa: E741  the letters of the shapes
 
 
 class Store:
@@ -65,7 +66,7 @@ def tracker(stage: str = "train", **changes) -> StageTracker:
         "data": {"digest": "0123456789abcdef", "source": "runs/ingest/xor_b", "episodes": 3},
         "pipeline": {"train": {"alpha": 0.1}},
     }
-    return StageTracker(**(arguments | changes))
+    return StageTracker(StageRun(**(arguments | changes)))
 
 
 def write_metrics(path: Path, steps: range) -> None:
@@ -80,20 +81,21 @@ def expected_loss(steps: range) -> list[tuple[int, float]]:
     return [(step, 1 / step) for step in steps]
 
 
-def save_policy(folder: Path, seed: int = 0, memory: int = 0) -> "Policy":
-    """A real policy with random weights; its actions depend on the observations."""
+def random_policy(folder: Path, seed: int = 0, memory: int = 0) -> "Policy":
+    """A real policy with random weights, saved in ``folder``; its actions depend on the observations."""
     import torch  # most processes of these tests do without it
 
     from inspo_core.algorithms.networks import Standardizer
     from inspo_core.algorithms.policy import Policy
     from inspo_core.algorithms.recurrent import stacked
+    from inspo_core.stages.artifacts import save_policy
 
     generator = torch.Generator().manual_seed(seed)
     network = stacked(N, [O, 12, 16, A], memory, generator, "cpu")
     network.parameters.mul_(3)
     policy = Policy(network, Standardizer(torch.randn(N, 1, O, generator=generator), torch.rand(N, 1, O, generator=generator) + 0.5))
     folder.mkdir(parents=True, exist_ok=True)
-    policy.save(folder)
+    save_policy(policy, folder)
     return policy
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-from inspo_core.algorithms.policy import Policy
-from inspo_core.tracking.store import connect
+from inspo_core.stages.artifacts import load_policy
+from inspo_core.tracking.mlflow.server import connect
 from tests.lab import Done, Lab, wait_until
 from tests.services.mlflow_server import MlflowServer
 
@@ -130,7 +130,7 @@ def test_a_policy_comes_back_from_s3_through_the_server_and_acts(pipeline, s3, m
     assert [key for key in s3.objects(bucket) if logged.model_id in key and key.endswith("policy.safetensors")]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", pipeline.server.uri)
     served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
-    policy = Policy.load(pipeline.place / "train/xor_b/inspo/seed_1", "cpu")
+    policy = load_policy(pipeline.place / "train/xor_b/inspo/seed_1")
     generator = np.random.default_rng(0)
     (_, n, size), actions = served.metadata.signature.inputs.inputs[0].shape, served.metadata.signature.inputs.inputs[1].shape[-1]
     observations = generator.normal(size=(50, n, size)).astype(np.float32)

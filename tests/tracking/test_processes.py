@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.journal import Journal
-from inspo_core.tracking.provenance import is_gone, process_identity
-from inspo_core.tracking.runs import Runs
+from inspo_core.tracking.mlflow.runs import Runs
+from inspo_core.tracking.process_identity import is_gone, process_identity
 from tests.lab import Done
 from tests.tracking.helpers import Store, count_points, expected_loss, run_python, tracker, write_metrics
 

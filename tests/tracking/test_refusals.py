@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -161,6 +162,21 @@ def test_records_of_a_deleted_experiment_are_kept_and_stop_no_others(project, st
     assert deliver(["deliver"]) == 1 and "not delivered: train-inspo-xor_b" in capsys.readouterr().err
     store.client.restore_experiment(deleted)
     assert deliver(["deliver"]) == 0 and waiting() == [] and not list((project / "shared/outbox").iterdir())
+
+
+@pytest.mark.parametrize(("name", "link"), [("../stranger", None), ("{project}/stranger", None), ("stranger", "{project}/mlflow.db")])
+def test_what_reaches_out_of_a_left_journal_is_refused(project, store, monkeypatch, capsys, name, link):
+    monkeypatch.setenv("INSPO_STORE", str(project / "shared"))
+    left = project / "shared/outbox/train-inspo-xor_b.0.tar.gz"
+    left.parent.mkdir(parents=True)
+    member = tarfile.TarInfo(name.format(project=project))
+    if link:
+        member.type, member.linkname = tarfile.SYMTYPE, link.format(project=project)
+    with tarfile.open(left, "w:gz") as archive:
+        archive.addfile(member)
+    assert deliver(["deliver"]) == 1
+    assert f"'{member.name}' in it is not a file or folder of its own" in capsys.readouterr().err
+    assert left.exists() and not (project / "stranger").exists()
 
 
 def test_another_users_journal_is_left_alone(project, empty_database, monkeypatch):

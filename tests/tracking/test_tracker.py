@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from inspo_core.provenance import git_tags, provenance_tags
 from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
-from inspo_core.tracking.provenance import git_tags, lasting_tags
-from inspo_core.tracking.store import check_database
+from inspo_core.tracking.mlflow.server import check_database
 from tests.tracking.helpers import Store, break_database, expected_loss, run_python, tracker, write_metrics
 
 
@@ -55,7 +56,9 @@ def test_an_algorithm_has_a_run_beside_the_pipelines(project, store):
     number = pipeline.split()[1]
     assert set(runs) == {pipeline, "report", f"inspo {number}", f"strong {number}"}
     run = runs[f"strong {number}"]
-    tags = {name: run.data.tags.get(name) for name in ("level", "stage", "algorithm", "variant", "learner", "pipeline", "mlflow.parentRunId")}
+    tags = {
+        name: run.data.tags.get(name) for name in ("level", "stage", "algorithm", "variant", "learner", "pipeline", "mlflow.parentRunId")
+    }
     assert tags == {
         "level": "algorithm",
         "stage": "report",
@@ -81,9 +84,9 @@ def test_tags_say_what_ran_and_where_it_comes_from(project, store, monkeypatch):
     monkeypatch.setenv("INSPO_IMAGE", "registry.example/inspo@sha256:1234")
     monkeypatch.setenv("INSPO_GIT_COMMIT", "c0ffee")
     (project / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n")
-    lasting_tags.cache_clear()
+    provenance_tags.cache_clear()
     run_stage(project, seeds=[3])
-    lasting_tags.cache_clear()
+    provenance_tags.cache_clear()
     run = store.runs()["seed 3 inspo xor_b"]
     (pipeline,) = [run for name, run in store.runs().items() if name.startswith("pipeline ")]
     expected = {
@@ -245,7 +248,7 @@ def test_a_read_only_database_is_named(project):
         check_database(database)  # may be written, even if it is not there yet
         os.chmod(folder, 0o777)
         os.chmod(database, 0o444)
-        code = "import os, sys, pathlib; from inspo_core.tracking.store import check_database\n"
+        code = "import os, sys, pathlib; from inspo_core.tracking.mlflow.server import check_database\n"
         code += "if os.getuid() == 0: os.setuid(65534)\n"  # the superuser may write everything
         code += f"check_database(pathlib.Path({str(database)!r}))"
         assert f"Unreachable: {database} cannot be used as a database (attempt to write a readonly database)" in run_python(code).stderr
@@ -265,16 +268,16 @@ def test_a_deleted_experiment_is_named(project, store, capsys):
 
 
 def test_training_side_imports_no_mlflow(project):
-    code = "import sys, inspo_core.tracking; print([m for m in sys.modules if m.split('.')[0] in ('mlflow', 'torch', 'pandas')])"
+    code = "import sys, inspo_core.tracking.tracker; print([m for m in sys.modules if m.split('.')[0] in ('mlflow', 'torch', 'pandas')])"
     assert run_python(code).stdout.strip() == "[]"
 
 
 def test_secrets_of_uris_are_nowhere(project, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://alice:s3cret-word@127.0.0.1:9")
     monkeypatch.setenv("INSPO_IMAGE", "https://bob:s3cret-word@registry.example/inspo")
-    lasting_tags.cache_clear()
+    provenance_tags.cache_clear()
     run_stage(project, seeds=[0], params={"source": "s3://key:s3cret-word@bucket/x"}, data={"source": "ftp://u:s3cret-word@host/data"})
-    lasting_tags.cache_clear()
+    provenance_tags.cache_clear()
     errors = capsys.readouterr().err
     assert "127.0.0.1:9" in errors and "s3cret-word" not in errors
     written = "".join(path.read_text() for path in (project / "outbox").rglob("*") if path.is_file())

@@ -1,0 +1,1 @@
+"""InSPO: the sweep, its critics, and its questions to the behavior models."""

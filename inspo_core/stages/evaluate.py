@@ -1,0 +1,132 @@
+"""The stage ``evaluate``: play episodes with the last policy of every seed, greedily and by sampling."""
+
+import csv
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspo_core.config.learners import learner_of
+from inspo_core.config.sections import EvaluateConfig, Params, source_of
+from inspo_core.envs import make_env
+from inspo_core.envs.rollouts import Rollouts, rollout
+from inspo_core.envs.table import GAMES, Game
+from inspo_core.errors import InspoError
+from inspo_core.evaluations import MODES, summarise
+from inspo_core.files import file_hash, hash_of, read_json, remove, write_json
+from inspo_core.identity import Identity, code_of
+from inspo_core.rng import stream_seed
+from inspo_core.running.processes import SeedJob, SeedsFailed
+from inspo_core.stages.seeded import Call, Stage, run_seeded
+
+
+def identity(config: EvaluateConfig, game: Game, inputs: Mapping[str, str]) -> Identity:
+    """What an evaluation is. ``inputs``: hashes of what was trained, the training itself and its policy."""
+    return Identity("evaluate", config.model_dump(), {**inputs, "game": hash_of(game.rules)}, code_of("evaluate", game))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob(SeedJob):
+    """Writes ``metrics.json`` (averages over episodes: :data:`inspo_core.evaluations.METRICS`), ``episodes.csv``, ``run.json``.
+
+    Both modes play the same ``config.episodes`` games. Their seeds, and those of the sampled actions, come from ``config.seed`` and the
+    run's seed, in a stream that training never draws from.
+    """
+
+    policy: Path  # a seed's folder of the stage train
+    env_name: str
+    config: EvaluateConfig
+
+    def run(self) -> None:
+        from inspo_core.stages.artifacts import load_policy
+
+        policy = load_policy(self.policy)
+        draws, at_once = stream_seed(self.config.seed, f"evaluate/seed-{self.seed}"), GAMES[self.env_name].episodes_at_once
+        with closing(make_env(self.env_name)) as env:
+            played = {mode: rollout(env, policy, self.config.episodes, draws, mode == "greedy", at_once) for mode in MODES}
+        metrics = {
+            f"{quantity}_{mode}": float(np.mean(values))
+            for mode, episodes in played.items()
+            for quantity, values in (("return", episodes.returns), ("success", episodes.success), ("length", episodes.lengths))
+        }
+        with self.result() as aside:
+            write_json(aside / "metrics.json", metrics)
+            _write_episodes(aside / "episodes.csv", played)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return super().record | {"train_fingerprint": self.model, "env": self.env_name}
+
+
+def _write_episodes(path: Path, played: dict[str, Rollouts]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["mode", "episode", "return", "length", "success"])
+        for mode, episodes in played.items():
+            columns = (episodes.returns.tolist(), episodes.lengths.tolist(), episodes.success.astype(int).tolist())
+            writer.writerows([mode, episode, *row] for episode, row in enumerate(zip(*columns)))
+
+
+def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: list[int], out: Path, call: Call = Call()) -> None:
+    """Evaluate the last policy of every seed, ``train/seed_<k>``: ``out/seed_<k>`` and ``out/summary.json``."""
+    learner, env_name = learner_of(name, params), source_of(dataset, params.ingest.sources).env
+    game = GAMES.entry(env_name, f"parameter ingest.sources.{dataset}.env")
+    labels = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant}
+    jobs = []
+    for seed in seeds:
+        policy = train / f"seed_{seed}"
+        trained = _trained(policy, labels | {"seed": seed})
+        jobs.append(
+            EvaluateJob(
+                seed=seed,
+                identity=identity(params.evaluate, game, {"train": trained["fingerprint"], **_policy_hashes(policy)}),
+                labels=labels,
+                out=out / f"seed_{seed}",
+                model=trained["fingerprint"],
+                shown={"train": trained["config"], "evaluate": params.evaluate.model_dump()},
+                policy=policy,
+                env_name=env_name,
+                config=params.evaluate,
+            )
+        )
+    stage = Stage("evaluate", dataset, learner, {"digest": trained["inputs"]["data"], "source": str(train)}, 1)
+    try:
+        run_seeded(stage, jobs, params, out, call)
+    except SeedsFailed:
+        _summarise(out, jobs, params)
+        raise
+    _summarise(out, jobs, params)
+
+
+def _trained(policy: Path, labels: Mapping[str, Any]) -> dict[str, Any]:
+    """What the training at ``policy`` says of itself. Raises InspoError if it is no training, or that of something else than ``labels``."""
+    path = policy / "run.json"
+    trained = read_json(path)
+    if not isinstance(trained, dict) or not isinstance(trained.get("fingerprint"), str):
+        raise InspoError(f"{path} has no fingerprint; run the train stage again")
+    for field, expected in labels.items():
+        if trained.get(field) != expected:
+            raise InspoError(
+                f"{path} says {field} {trained.get(field)!r} where {expected!r} is to be evaluated; give the folder of that training"
+            )
+    return trained
+
+
+def _policy_hashes(policy: Path) -> dict[str, str]:
+    hashes = {}
+    for name in ("policy.safetensors", "policy.json"):
+        if not (policy / name).is_file():
+            raise InspoError(f"{policy / name} is missing; run the train stage first")
+        hashes[name] = file_hash(policy / name)
+    return hashes
+
+
+def _summarise(out: Path, jobs: list[EvaluateJob], params: Params) -> None:
+    """Write ``summary.json`` of the finished seeds; there is none if no seed has finished."""
+    if finished := [job.seed for job in jobs if job.is_done()]:
+        summarise(out, finished, params.report)
+    else:
+        remove(out / "summary.json")

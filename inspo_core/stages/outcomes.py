@@ -1,0 +1,74 @@
+"""How the tasks of a benchmark ended, in the shared store, for a report that counts what is there when some of it failed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.config.learners import DEFAULT
+from inspo_core.errors import InspoError, warn
+from inspo_core.files import read_json
+from inspo_core.running.processes import SeedsFailed
+from inspo_core.running.shared_store import SharedStore
+from inspo_core.stages.seeded import seeds_in
+
+
+def run_able(stage: Callable[[list[int]], None], seeds: list[int], before: Path | None) -> tuple[list[int], dict[int, str]]:
+    """Run ``stage`` for those of ``seeds`` that the folder ``before``, what the stage before has written, holds (None: for all).
+
+    A seed that fails does not stop the others. Returns the seeds that have a result now, and why others that were run have none.
+    """
+    able = seeds if before is None else seeds_in(before, seeds)
+    failures: dict[int, str] = {}
+    if able:
+        try:
+            stage(able)
+        except SeedsFailed as error:
+            failures = error.reasons
+            warn(str(error))
+    return [seed for seed in able if seed not in failures], failures
+
+
+def run_recorded(key: str, stage: Callable[[list[int]], None], seeds: list[int], before: Path | None, out: Path) -> None:
+    """Run ``stage`` for ``seeds``; with a ``key``, as :func:`run_able` does, and record in the shared store under it how each seed ended.
+
+    With a key, seeds that failed fail the task only if none has a result.
+
+    Raises InspoError then, with a key but without a shared store, and as ``stage`` does.
+    """
+    if not key:
+        return stage(seeds)
+    store = SharedStore.from_environment()
+    if store is None:
+        raise InspoError("--record needs a shared store; set INSPO_STORE to a directory or to s3://bucket/prefix")
+    done, failures = run_able(stage, seeds, before)
+    made = {str(seed): read_json(out / f"seed_{seed}" / "run.json")["fingerprint"] for seed in done}
+    store.write_record(key, {"seeds": made, "failures": {str(seed): reason for seed, reason in failures.items()}})
+    if not made:
+        raise InspoError(
+            f"none of the seeds {seeds} has a result: {'; '.join(sorted(set(failures.values()))) or f'{before} holds none of them'}"
+        )
+
+
+def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, trainings: Path) -> dict[tuple[str, str, int], str]:
+    """Put what the tasks of ``plan`` have made into ``evaluations/<dataset>/<algorithm>/seed_<k>`` and the same of ``trainings``.
+
+    ``plan`` is that of :func:`pipelines.plan.benchmark_plan`. Returns why what is missing is missing, by dataset, algorithm and seed.
+    """
+    missing = {}
+    for of_dataset in plan:
+        for run in of_dataset["runs"]:
+            variant = DEFAULT if run["algorithm"] in ALGORITHMS else run["algorithm"]
+            labels = {"dataset": of_dataset["dataset"], "variant": variant}
+            records = [store.read_record(key) or {} for key in (of_dataset["behavior"], run["train"], run["evaluate"])]
+            for seed in run["seeds"]:
+                place = Path(of_dataset["dataset"], run["algorithm"], f"seed_{seed}")
+                evaluated = records[-1].get("seeds", {}).get(str(seed))
+                if evaluated and store.fetch("evaluate", evaluated, evaluations / place, labels):
+                    trained = read_json(evaluations / place / "run.json")["train_fingerprint"]
+                    if store.fetch("train", trained, trainings / place, labels):
+                        continue
+                reasons = [record["failures"][str(seed)] for record in records if str(seed) in record.get("failures", {})]
+                reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"
+                missing[of_dataset["dataset"], run["algorithm"], seed] = reason
+    return missing
