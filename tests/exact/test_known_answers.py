@@ -37,8 +37,9 @@ def alberdice_mixed():
     def choose(seen):
         return np.floor(5 * generator.random((len(seen.states), 2))).astype(int)
 
-    optimal = replace(read(ALBERDICE, "bridge_optimal", "bridge", AlberDICEOptions(timeout_at=50)), available_actions=None)
-    return concatenate("mixed", [optimal, record("noise", make_env("bridge"), choose, 500, {})], {})
+    read_blocks = read(ALBERDICE, "bridge_optimal", "bridge", AlberDICEOptions(timeout_at=50))
+    optimal = [replace(block, available_actions=None) for block in read_blocks]
+    return concatenate("mixed", [*optimal, record("noise", make_env("bridge"), choose, 500, {})], {})
 
 
 def from_random(name: str, start: int, settings: Settings) -> Solution:
