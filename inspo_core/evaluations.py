@@ -1,6 +1,7 @@
-"""What an evaluation measures, how it is read, and its summary over seeds."""
+"""What an evaluation measures, how it is read, its summary over seeds, and what did best."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,23 @@ from inspo_core.statistics import estimate
 
 MODES = ("greedy", "sampled")
 METRICS = tuple(f"{quantity}_{mode}" for quantity in ("return", "success", "length") for mode in MODES)
+
+
+@dataclass(frozen=True)
+class BestPolicy:
+    """The policy of a dataset that did best.
+
+    ``fingerprint`` is that of the seed's training run; ``metric`` and ``value`` say by what it was chosen: the evaluation of the
+    last policy of each run in the game itself, which is a choice that offline data alone could not make.
+    """
+
+    dataset: str
+    algorithm: str
+    variant: str
+    seed: int
+    fingerprint: str
+    metric: str
+    value: float
 
 
 def read_metrics(path: Path) -> dict[str, float]:

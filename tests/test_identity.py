@@ -12,8 +12,7 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.identity import WITHOUT_EFFECT, Code, Identity, check_planned, planned_key
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.code_copies import ROOT, copy_code
 
 # Tells, of the code in the current folder, the name of every kind of run, each key of a plan and each entry of code.yaml.
 NAMES = """
@@ -68,10 +67,7 @@ class Copy:
     """The project's code in a folder of its own, to be changed."""
 
     def __init__(self, place: Path, of: Path = ROOT):
-        self.place = place
-        for name in ("inspo_core", "pipelines", "components"):
-            shutil.copytree(of / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(of / "params.yaml", place / "params.yaml")
+        self.place = copy_code(place, of)
 
     def names(self, *overrides: str, **environment: str) -> dict[str, dict[str, list[str]]]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INSPO_")}

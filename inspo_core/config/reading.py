@@ -15,13 +15,14 @@ from inspo_core.config.sections import Params, SourceConfig
 from inspo_core.errors import InspoError
 from inspo_core.section import close_or_known, neighbours, sentences
 
-# Keys of earlier versions whose successors have another name than `train.<algorithm>.<key>`.
+# Keys of earlier versions whose successors are not called `train.<algorithm>.<key>`: in `train`, and in a variant.
+_MACHINE = "the environment variable INSPO_CHECKPOINT_EVERY, a setting of the machine"
 MOVED = {
-    "train.checkpoint_every": "the environment variable INSPO_CHECKPOINT_EVERY, a setting of the machine",
-    "train.behavior": "train.inspo.behavior_model",
-    "train.policy_steps": "train.inspo.policy_steps and train.bc.policy_steps",
+    "checkpoint_every": _MACHINE,
+    "behavior": "train.inspo.behavior_model",
+    "policy_steps": "train.inspo.policy_steps and train.bc.policy_steps",
 }
-RENAMED = {"behavior": "behavior_model"}  # of variants
+MOVED_IN_VARIANTS = {"checkpoint_every": _MACHINE, "behavior": "{variant}.behavior_model"}
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -128,39 +129,41 @@ def _set(values: dict[str, Any], dotted: str, value: Any, path: Path) -> None:
 
 def _refuse_moved(values: dict[str, Any]) -> None:
     """Raise InspoError for a key that an earlier version had, with the name that it has now."""
-    for section in ("train", "variants"):
-        of_section = values.get(section)
-        for name, below in of_section.items() if isinstance(of_section, dict) else ():
-            keys = (
-                [f"train.{name}"] if section == "train" else [f"variants.{name}.{key}" for key in below] if isinstance(below, dict) else []
-            )
-            for key in keys:
-                if successor := _successor(key):
-                    raise InspoError(f"parameter {key} is now {successor}")
+    keys = [f"train.{key}" for key in _mapping(values.get("train"))]
+    variants = _mapping(values.get("variants"))
+    keys += [f"variants.{name}.{key}" for name, changes in variants.items() for key in _mapping(changes)]
+    for key in keys:
+        if successor := _successor(key):
+            raise InspoError(f"parameter {key} is now {successor}")
 
 
 def _refuse_unknown(train: Any) -> None:
     """Raise InspoError for a key of ``train`` that is neither shared nor an algorithm: it may be another one's misspelling."""
-    for name in train if isinstance(train, dict) else ():
+    for name in _mapping(train):
         if name not in SHARED and name not in ALGORITHMS:
             raise InspoError(f"unknown parameter train.{name}{close_or_known(name, [*SHARED, *ALGORITHMS])}")
 
 
+def _mapping(values: Any) -> dict[str, Any]:
+    """``values``, or nothing of what is no mapping and is refused later."""
+    return values if isinstance(values, dict) else {}
+
+
 def _successor(dotted: str) -> str | None:
     """What the key ``dotted`` of an earlier version is called now; None for one that is no such key."""
-    if dotted in MOVED or "." not in dotted:  # a section may be set as a whole
-        return MOVED.get(dotted)
-    section, *middle, key = dotted.split(".")
+    place, _, key = dotted.rpartition(".")
     algorithm, _, own = key.partition("_")
     prefixed = algorithm in ALGORITHMS and own in own_keys(algorithm)
-    if section == "variants" and middle:
-        if key == "checkpoint_every":
-            return MOVED["train.checkpoint_every"]
-        if key in RENAMED:
-            return ".".join([section, *middle, RENAMED[key]])
-        return ".".join([section, *middle, own]) if prefixed else None
-    if section == "train" and not middle:
-        return f"train.{algorithm}.{own}" if prefixed else f"train.inspo.{key}" if key in own_keys("inspo") else None
+    if place == "train":
+        if key in MOVED:
+            return MOVED[key]
+        if prefixed:
+            return f"train.{algorithm}.{own}"
+        return f"train.inspo.{key}" if key in own_keys("inspo") else None
+    if place.startswith("variants."):
+        if key in MOVED_IN_VARIANTS:
+            return MOVED_IN_VARIANTS[key].format(variant=place)
+        return f"{place}.{own}" if prefixed else None
     return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from inspo_core.config.learners import Learner, label, learner_of
 from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError
-from inspo_core.evaluations import read_metrics
+from inspo_core.evaluations import BestPolicy, read_metrics
 from inspo_core.files import hash_of, read_json
 from inspo_core.report.failures import Failures
 from inspo_core.report.scores import Reference, reference_of
@@ -49,19 +49,6 @@ class Cell:
         """The iterations (T,) at which every seed was evaluated, and ``metric`` there, (S, T). There must be a seed."""
         steps = sorted(set.intersection(*(set(curve) for curve in self.curves)))
         return steps, np.array([[curve[step][metric] for step in steps] for curve in self.curves])
-
-
-@dataclass(frozen=True)
-class BestPolicy:
-    """The policy of a dataset that did best by ``metric``, which has the value ``value``; ``fingerprint`` is its training's."""
-
-    dataset: str
-    algorithm: str
-    variant: str
-    seed: int
-    fingerprint: str
-    metric: str
-    value: float
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from inspo_core.files import atomic_directory, read_json, remove, write_json
 from inspo_core.identity import Identity
 from inspo_core.running import machine
 from inspo_core.running.progress import Progress
-from inspo_core.running.shared_store import SharedStore
+from inspo_core.running.shared_store import METRICS, SharedStore
 from inspo_core.stopping import stop_on, stop_requested
 from inspo_core.tracking.tracker import StageTracker
 
@@ -158,10 +158,10 @@ def run_seeds(
 
     Raises SeedsFailed naming the seeds that failed; SystemExit when stopped by a signal.
     """
-    batched = seeds_a_process(jobs, machine.workers()) if batches_seeds else 1
+    workers, context = machine.workers(), multiprocessing.get_context("forkserver")
+    batched = seeds_a_process(jobs, workers) if batches_seeds else 1
     machine.checkpoint_every()  # a wrong value is better said now than by every seed
     waiting = [jobs[first : first + batched] for first in range(0, len(jobs), batched)]
-    workers, context = machine.workers(), multiprocessing.get_context("forkserver")
     running: list[_Running] = []
     reasons: dict[int, str] = {}
     try:
@@ -172,7 +172,7 @@ def run_seeds(
                     for job in together:
                         if store:
                             store.fetch_checkpoint(job.fingerprint, job.work)
-                        tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.work / "metrics.jsonl", model=job.model)
+                        tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.work / METRICS, model=job.model)
                     running.append(_start(context, together))
                 time.sleep(POLL_SECONDS)
                 for process in list(running):
@@ -180,7 +180,7 @@ def run_seeds(
                         process.process.terminate()
                     ended = not process.process.is_alive()
                     for job in process.jobs:
-                        progress.update(job.seed, job.work / "metrics.jsonl")
+                        progress.update(job.seed, job.work / METRICS)
                         if store:
                             store.keep_checkpoint(job.fingerprint, job.work)
                     if ended:

@@ -1,7 +1,6 @@
 """The stage ``report``: tables and figures over all evaluations of an experiment, and the best policy of each dataset."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from inspo_core.config.sections import Params, ReportConfig
@@ -14,7 +13,7 @@ from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.results import Results, Row, read_results
 from inspo_core.report.tables import write_tables
 from inspo_core.report.web import Origins, templates_hash, web_page
-from inspo_core.tracking.description import ModelChoice, StageRun
+from inspo_core.tracking.description import StageRun
 from inspo_core.tracking.tracker import StageTracker
 
 
@@ -56,7 +55,7 @@ def report_stage(
                 metrics["failed_runs"] = float(sum(failed == name for _, failed, _ in results.failures))
             tracker.log_algorithm(cell.algorithm, cell.variant, {"train": cell.config}, metrics)
         tracker.log_artifacts(sorted(out.iterdir()))
-        tracker.register_models([ModelChoice(**asdict(best)) for best in results.best_policies()])
+        tracker.register_models(results.best_policies())
     return results, rows
 
 

@@ -1,7 +1,6 @@
 """How a run is described: its place under a pipeline run, tags, parameters and dataset, as JSON values without secrets."""
 
 import getpass
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inspo_core.files import canonical_json, file_hash
+from inspo_core.files import file_hash, hash_of
 from inspo_core.identity import STAGE_WORK, code_of
 from inspo_core.provenance import dvc_data_hash, provenance_tags
 from inspo_core.redaction import redact
@@ -41,26 +40,9 @@ class StageRun:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ModelChoice:
-    """The best policy of a dataset.
-
-    ``fingerprint`` is that of the seed's training run; ``metric`` and ``value`` say by what it was chosen: the evaluation of the
-    last policy of each run in the game itself, which is a choice that offline data alone could not make.
-    """
-
-    dataset: str
-    algorithm: str
-    variant: str
-    seed: int
-    fingerprint: str
-    metric: str
-    value: float
-
-
 def key_of(*identity: Any) -> str:
     """A short name for a run, from what makes it that run."""
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+    return hash_of(identity)[:16]
 
 
 def common_tags() -> dict[str, str]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from inspo_core.config.learners import DEFAULT, label
 from inspo_core.errors import warn
+from inspo_core.evaluations import BestPolicy
 from inspo_core.files import file_hash
 from inspo_core.tracking.description import (
-    ModelChoice,
     StageRun,
     common_tags,
     dataset_record,
@@ -146,7 +146,7 @@ class StageTracker:
             journal.append(final, end)
             self._ended.append(journal)
 
-    def register_models(self, choices: list[ModelChoice]) -> None:
+    def register_models(self, choices: list[BestPolicy]) -> None:
         """Register the best policy of each dataset, with the alias ``best``; a policy that is registered already gets no new version."""
         for choice in choices:
             name = registered_name(str(self._experiment["name"]), choice.dataset)

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.provenance import processor
+from tests.code_copies import copy_code
 from tests.lab import Done, Lab, contents, identities, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,11 +112,10 @@ def test_the_ledger_tells_which_command_made_which_run(lab, experiment):
 
 def test_code_that_changes_under_way_ends_the_experiment(lab, experiment):
     """The process would go on with the code that it has imported, under the fingerprints of the new one."""
-    for folder in ("inspo_core", "components", "pipelines"):
-        shutil.copytree(ROOT / folder, lab.place / "project" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    process = lab.start("pipelines.local", "small.yaml", PYTHONPATH=str(lab.place / "project"))
+    project = copy_code(lab.place / "project")
+    process = lab.start("pipelines.local", "small.yaml", PYTHONPATH=str(project))
     wait_until(lambda: (experiment / "ingest/xor_b").exists() or process.poll() is not None)
-    changed = lab.place / "project/inspo_core/algorithms/bc.py"
+    changed = project / "inspo_core/algorithms/bc.py"
     changed.write_text(changed.read_text().replace("(-log_probs.mean", "(-2 * log_probs.mean"))
     done = Done.of(process)
     done.refused("the code was changed while runs/small was made; run the same command again, finished runs are kept")

@@ -1,7 +1,6 @@
 """The keys of tasks that have not run: what changes them, and what does not."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from inspo_core.errors import InspoError
 from inspo_core.identity import check_planned, code_of
 from pipelines.placement import Placement
 from pipelines.plan import benchmark_plan, experiment_keys
+from tests.code_copies import copy_code
 from tests.pipelines.compiled import ROOT
 
 STAGES = ["ingest", "behavior", "train", "evaluate", "report"]
@@ -59,11 +59,7 @@ def planned_in(place: Path, **environment: str) -> dict:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     """A copy of what plans, to be changed and put back."""
-    place = tmp_path_factory.mktemp("checkout")
-    for folder in ("inspo_core", "components", "pipelines"):
-        shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", place)
-    return place
+    return copy_code(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")

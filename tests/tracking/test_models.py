@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspo_core.tracking.description import ModelChoice
+from inspo_core.evaluations import BestPolicy
 from inspo_core.tracking.mlflow import model
 from tests.tracking.helpers import A, N, O, Store, random_policy, run_python, tracker
 
@@ -136,11 +136,11 @@ def test_repeating_a_stage_logs_its_model_once(project, store):
     assert len(store.client.search_logged_models(["1"])) == 1
 
 
-def choice(seed: int, fingerprint: str, value: float) -> ModelChoice:
-    return ModelChoice("xor_b", "inspo", "default", seed, fingerprint, "return_greedy", value)
+def choice(seed: int, fingerprint: str, value: float) -> BestPolicy:
+    return BestPolicy("xor_b", "inspo", "default", seed, fingerprint, "return_greedy", value)
 
 
-def report(choices: list[ModelChoice]):
+def report(choices: list[BestPolicy]):
     with tracker("report", algorithm=None, variant=None, dataset=None) as stage:
         stage.register_models(choices)
 

@@ -18,7 +18,7 @@ def registered_name(experiment: str, dataset: str) -> str:
 def register(client: "MlflowClient", experiment_id: str, choice: dict[str, Any]) -> str | None:
     """Make the chosen policy a version of its dataset's registered model, once, and let the alias name it.
 
-    ``choice`` has the fields of :class:`~inspo_core.tracking.description.ModelChoice` and ``name``. Returns a sentence if its model is
+    ``choice`` has the fields of :class:`~inspo_core.evaluations.BestPolicy` and ``name``. Returns a sentence if its model is
     not in this store.
     """
     logged = logged_model(client, experiment_id, choice["fingerprint"])

@@ -12,10 +12,24 @@ from inspo_core.algorithms.seed_batching import fit_alone
 from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.envs.matrix import MNE, XOR
 from inspo_core.rng import Streams
-from tests.algorithms.games import arrays, config_of, dataset_of, some_agents
+from tests.algorithms.games import Arrays, arrays, config_of, dataset_of, some_agents
 
 GAMMA = 0.6
 FAST = {"gamma": GAMMA, "hidden": [32], "learning_rate": 0.005, "batch_size": 512, "target_rate": 0.1}
+
+
+def whole_pool(whole: Arrays, **others: Any) -> Pool:
+    """All transitions of the data, and what ``others`` says of them."""
+    return Pool(
+        rows=whole.rows,
+        states=whole.states[whole.rows],
+        next_states=whole.states[whole.rows + 1],
+        observations=whole.observations[:, whole.rows],
+        actions=whole.actions,
+        rewards=whole.rewards,
+        continues=whole.continues,
+        **others,
+    )
 
 
 @dataclass(frozen=True)
@@ -47,14 +61,8 @@ class Game:
         others = np.stack([joint / local[0][state, one], joint / local[1][state, two]])
         everything = torch.ones(2, len(data), self.mu.shape[1], dtype=torch.bool)
         every_joint = torch.ones(len(data), self.mu[0].size, dtype=torch.bool)
-        pool = Pool(
-            rows=whole.rows,
-            states=whole.states[whole.rows],
-            next_states=whole.states[whole.rows + 1],
-            observations=whole.observations[:, whole.rows],
-            actions=whole.actions,
-            rewards=whole.rewards,
-            continues=whole.continues,
+        pool = whole_pool(
+            whole,
             available=everything,
             log_mu=logarithm(local[:, state]),
             counted=everything,
@@ -196,14 +204,8 @@ def test_a_truncated_episode_goes_on_and_a_terminated_one_does_not(kind):
         data = ResidentTransitions(dataset, "cpu")
         whole = arrays(data)
         zeros = torch.zeros(2, 2, 1)
-        pool = Pool(
-            rows=whole.rows,
-            states=whole.states[whole.rows],
-            next_states=whole.states[whole.rows + 1],
-            observations=whole.observations[:, whole.rows],
-            actions=whole.actions,
-            rewards=whole.rewards,
-            continues=whole.continues,
+        pool = whole_pool(
+            whole,
             available=zeros == 0,
             log_mu=zeros,
             counted=zeros == 0,
