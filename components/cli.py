@@ -1,10 +1,6 @@
-"""What the stage commands share: parameters from the command line, one sentence for bad input, exit statuses."""
+"""What the stage commands share: parameters and options from the command line."""
 
 import argparse
-import os
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from components.executor import add_executor
@@ -13,8 +9,6 @@ from inspo_core.code_hashes import check_code_hashes
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params
 from inspo_core.errors import InspoError
-
-EXIT_BAD_INPUT = 2
 
 
 def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
@@ -91,20 +85,3 @@ def _seed_list(text: str) -> list[int]:
     if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
         raise InspoError(f"--seeds is {text!r}, expected different whole numbers from 0, such as 0,1,2")
     return [int(part) for part in parts]
-
-
-def run(main: Callable[[], None]) -> None:
-    """Run a command; bad input ends in one sentence on standard error and exit status 2."""
-    try:
-        main()
-    except InspoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        os._exit(1)  # the reader of our output has gone; nothing is left to say
-    except OSError as error:
-        place = error.filename or f"a file below {Path.cwd()}"
-        print(f"error: cannot use {place}: {error.strerror}; free space there, or make it usable", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)

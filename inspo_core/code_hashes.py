@@ -6,7 +6,6 @@ compare it with the code, and refuse one that is out of date.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from inspo_core.algorithms.table import ALGORITHMS
+from inspo_core.command import run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
@@ -127,8 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InspoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
-from components.cli import run
+from inspo_core.command import run
 from pipelines.benchmark import benchmark
 from pipelines.experiment import experiment
 from pipelines.placement import Placement, load_placement

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.cli import add_overrides, run
+from components.cli import add_overrides
+from inspo_core.command import run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.cli import add_algorithm, add_overrides, add_seeds, run
+from components.cli import add_algorithm, add_overrides, add_seeds
+from inspo_core.command import run
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError

@@ -12,7 +12,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A name is a module or a package with all below it.
 FLOORS = [
     ["inspo_core.errors"],
-    ["inspo_core.code_graph", "inspo_core.files", "inspo_core.redaction", "inspo_core.rng", "inspo_core.section", "inspo_core.stopping"],
+    [
+        "inspo_core.code_graph",
+        "inspo_core.command",
+        "inspo_core.files",
+        "inspo_core.redaction",
+        "inspo_core.rng",
+        "inspo_core.section",
+        "inspo_core.stopping",
+    ],
     ["inspo_core.provenance", "inspo_core.statistics", "inspo_core.tables"],
     ["inspo_core.identity"],
     ["inspo_core.envs"],

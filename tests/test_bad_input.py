@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.cli import run
+from inspo_core.command import run
 from inspo_core.errors import InspoError
 from inspo_core.files import file_hash, write_json
 from tests.lab import UNTRACKED, contents, leftovers

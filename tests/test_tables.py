@@ -166,7 +166,7 @@ def test_what_a_package_brings_is_ingested_trained_and_played_like_anything_else
     ids=["a name that is taken", "no entry", "an entry of another table", "a broken import", "a broken module", "no such object"],
 )
 def test_a_package_that_does_not_fit_is_one_sentence(tmp_path, line, table, sentence):
-    code = "from inspo_core.envs import make_env; from components.cli import run; run(lambda: make_env('mne'))"
+    code = "from inspo_core.envs import make_env; from inspo_core.command import run; run(lambda: make_env('mne'))"
     environment = {**os.environ, **installed(tmp_path, {"inspo.games": line}, table)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from components.cli import add_device, add_planned, add_record, add_seeds, checked_params, run, stage_parser
+from components.cli import add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
+from inspo_core.command import run
 from inspo_core.stages.behavior import behavior_stage
 from inspo_core.stages.outcomes import run_recorded
 from inspo_core.stages.seeded import Call

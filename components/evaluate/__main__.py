@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_planned, add_record, add_seeds, checked_params, run, stage_parser
+from components.cli import add_algorithm, add_planned, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
+from inspo_core.command import run
 from inspo_core.files import read_json
 from inspo_core.stages.evaluate import evaluate_stage
 from inspo_core.stages.outcomes import run_recorded

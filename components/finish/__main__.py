@@ -2,7 +2,8 @@
 
 import json
 
-from components.cli import params_of, run, stage_parser
+from components.cli import params_of, stage_parser
+from inspo_core.command import run
 from inspo_core.errors import InspoError, warn
 from inspo_core.tracking.finish import finish_pipeline
 

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.cli import add_planned, checked_params, run, stage_parser
+from components.cli import add_planned, checked_params, stage_parser
 from components.executor import write_executor_output
+from inspo_core.command import run
 from inspo_core.config.sections import Params, source_of
 from inspo_core.datasets.fetch import fetch, origin_of
 from inspo_core.errors import InspoError

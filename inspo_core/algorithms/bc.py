@@ -2,16 +2,14 @@
 
 The baseline that shows what the data's own behavior is worth, as a product of the agents' marginal policies.
 
-Shapes: N agents, B batch, A actions, O observation, G gradient steps.
+Shapes: N agents, B batch, G gradient steps.
 """
 
-from torch import Tensor
-
 from inspo_core.algorithms.base import Setup
+from inspo_core.algorithms.behavior_models import cloning_loss
 from inspo_core.algorithms.configs import BCConfig
 from inspo_core.algorithms.learner import BatchLearner
-from inspo_core.algorithms.networks import masked_log_softmax
-from inspo_core.algorithms.seed_batching import Fit, Forward
+from inspo_core.algorithms.seed_batching import Fit
 
 
 class BC(BatchLearner):
@@ -24,11 +22,5 @@ class BC(BatchLearner):
         drawn = self.data.draw(self._shape, self.streams["batches"])  # (G, B)
         rows = self.data.rows(drawn)
         columns = (self.data.inputs(rows, self._config.memory), self.data.available(rows), self.data.actions(drawn).unsqueeze(-1))
-        (losses,) = self._fit(Fit(self._optimizers["policy"], None, _cloning, columns))  # (G, N)
+        (losses,) = self._fit(Fit(self._optimizers["policy"], None, cloning_loss, columns))  # (G, N)
         return {"policy_loss": losses.mean(1).mean().item()}
-
-
-def _cloning(network: Forward, target: None, constants: tuple, observations: Tensor, available: Tensor, actions: Tensor) -> tuple[Tensor]:
-    """observations (N, B, O), available (N, B, A), actions (N, B, 1) -> a loss for each agent, (N,)."""
-    log_probs = masked_log_softmax(network(observations), available).gather(2, actions)
-    return (-log_probs.mean((1, 2)),)

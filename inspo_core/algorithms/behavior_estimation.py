@@ -7,9 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspo_core.algorithms.behavior_models import BehaviorModels, cloning_loss, joint_log_likelihood, joint_loss, local_log_probs
+from inspo_core.algorithms.behavior_models import (
+    ROWS_AT_ONCE,
+    BehaviorModels,
+    cloning_loss,
+    draw_queries,
+    joint_log_likelihood,
+    local_log_probs,
+)
 from inspo_core.algorithms.configs import BehaviorConfig
 from inspo_core.algorithms.networks import RowOptimizers
+from inspo_core.algorithms.seed_batching import Fit, Fitter, fit_alone
 from inspo_core.algorithms.transitions import Transitions
 from inspo_core.datasets import EpisodeDataset
 from inspo_core.rng import Streams, numpy_stream
@@ -53,8 +61,8 @@ class BehaviorEstimation:
     sharp.
     """
 
-    def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str):
-        self._data, self._split, self._config = data, split, config
+    def __init__(self, data: Transitions, split: Split, config: BehaviorConfig, seed: int, device: str, fit: Fitter = fit_alone):
+        self._data, self._split, self._config, self._fit = data, split, config, fit
         self._streams = Streams(seed, ["initial", "batches", "orders"], device)
         self.models = BehaviorModels.create(data, config.hidden, config.memory, self._streams["initial"])
         self._networks = {"local": self.models.local, "joint": self.models.joint.network}
@@ -65,15 +73,11 @@ class BehaviorEstimation:
         self._steps = 0
 
     def iterate(self) -> dict[str, float]:
-        for _ in range(self._config.check_every):
-            for optimizer in self._optimizers.values():
-                optimizer.learning_rate = self._config.learning_rate * (1 - self._steps / self._config.steps)
-            self._steps += 1
-            shape = (self._config.batch_size,)
-            draw = torch.randint(len(self._split.train), shape, generator=self._streams["batches"], device=self._data.device)
-            batch = self._split.train[draw]
-            self._optimizers["local"].step(cloning_loss(self.models.local, self._data, batch))
-            self._optimizers["joint"].step(joint_loss(self.models.joint, self._data, batch, self._streams["orders"]))
+        size, left = self._config.batch_size, self._config.check_every
+        while left:
+            steps = min(left, max(1, ROWS_AT_ONCE // size))
+            self._learn(steps)
+            left -= steps
         held_out = self.log_likelihoods(self._split.held_out)
         for name, values in held_out.items():
             mean, error = values.mean().item(), values.std(correction=0).item() / math.sqrt(len(values))
@@ -85,10 +89,25 @@ class BehaviorEstimation:
         metrics = {f"held_out/log_likelihood_{name}": values.mean().item() for name, values in held_out.items()}
         return metrics | {f"train/log_likelihood_{name}": values.mean().item() for name, values in train.items()}
 
+    def _learn(self, steps: int) -> None:
+        data, config = self._data, self._config
+        numbers = range(self._steps, self._steps + steps)
+        rates = tuple(config.learning_rate * (1 - number / config.steps) for number in numbers)
+        self._steps += steps
+        draw = torch.randint(len(self._split.train), (steps, config.batch_size), generator=self._streams["batches"], device=data.device)
+        batches = self._split.train[draw]  # (G, B)
+        rows, actions = data.rows(batches), data.actions(batches)
+        local = (data.inputs(rows, config.memory), data.available(rows), actions.unsqueeze(-1))
+        known, asked = draw_queries(data.n_agents, steps, config.batch_size, self._streams["orders"])
+        inputs = self.models.joint.inputs(data.states(rows), actions, known, asked)
+        joint = (inputs, data.available_to(asked, rows), actions.gather(0, asked.unsqueeze(0))[0].unsqueeze(-1))
+        self._fit(Fit(self._optimizers["local"], None, cloning_loss, local, rates=rates))
+        self._fit(Fit(self._optimizers["joint"], None, cloning_loss, tuple(column.unsqueeze(0) for column in joint), rates=rates))
+
     def log_likelihoods(self, transitions: Tensor) -> dict[str, Tensor]:
         """log mu(a|s) in nats of each transition's joint action, under the product of the clones and under the joint model."""
         data = self._data
-        log_mu = local_log_probs(self.models.local, data)[:, data.rows(transitions)]
+        log_mu = local_log_probs(self.models.local, data, data.rows(transitions))
         local = log_mu.gather(2, data.actions(transitions).unsqueeze(2)).sum(0).squeeze(1)
         return {"local": local, "joint": joint_log_likelihood(self.models.joint, data, transitions)}
 

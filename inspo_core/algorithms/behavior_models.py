@@ -14,6 +14,7 @@ from torch import Tensor
 from inspo_core.algorithms.networks import StackedMLP, StackedNetworks, masked_log_softmax
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
+from inspo_core.algorithms.seed_batching import Forward
 from inspo_core.algorithms.transitions import Transitions
 
 ROWS_AT_ONCE = 16384
@@ -37,17 +38,20 @@ class JointModel:
         states (B, S) standardised; actions (N, B), read only where known (N, B) bool is set; asked (B,) agent numbers;
         available (B, A) actions of the agent asked -> (B, A).
         """
-        one_hot = torch.nn.functional.one_hot(actions, self.n_actions) * known.unsqueeze(-1)  # (N, B, A)
-        inputs = torch.cat(
+        return masked_log_softmax(self.network(self.inputs(states, actions, known, asked).unsqueeze(0))[0], available)
+
+    def inputs(self, states: Tensor, actions: Tensor, known: Tensor, asked: Tensor) -> Tensor:
+        """What the network sees in :meth:`conditional`, with any axes in the place of B."""
+        one_hot = torch.nn.functional.one_hot(actions, self.n_actions) * known.unsqueeze(-1)  # (N, ..., A)
+        return torch.cat(
             [
                 states,
-                one_hot.transpose(0, 1).flatten(1).to(states),
-                known.T.to(states),
+                one_hot.movedim(0, -2).flatten(-2).to(states),
+                known.movedim(0, -1).to(states),
                 torch.nn.functional.one_hot(asked, self.n_agents).to(states),
             ],
-            dim=1,
+            dim=-1,
         )
-        return masked_log_softmax(self.network(inputs.unsqueeze(0))[0], available)
 
     def asked_of(self, agent: int, states: Tensor, actions: Tensor, known: list[int], available: Tensor) -> Tensor:
         """As :meth:`conditional` with one agent asked and the same known agents in the whole batch."""
@@ -57,21 +61,20 @@ class JointModel:
         return self.conditional(states, actions, known_mask.expand(-1, len(states)), asked, available)
 
 
-def cloning_loss(network: StackedNetworks, data: Transitions, batch: Tensor) -> Tensor:
-    """-log pi^i(a^i|o^i), summed over agents, mean over the batch of transition numbers (B,)."""
-    log_probs = _local_log_probs(network, data, data.rows(batch))
-    return -log_probs.gather(2, data.actions(batch).unsqueeze(2)).mean(dim=(1, 2)).sum()
+def cloning_loss(network: Forward, target: None, constants: tuple, inputs: Tensor, available: Tensor, actions: Tensor) -> tuple[Tensor]:
+    """-log pi(a) of a fit's networks, mean over a batch.
+
+    inputs (N, B, in), available (N, B, A), actions (N, B, 1) -> (N,).
+    """
+    log_probs = masked_log_softmax(network(inputs), available).gather(2, actions)
+    return (-log_probs.mean((1, 2)),)
 
 
 @torch.no_grad()
-def local_log_probs(network: StackedNetworks, data: Transitions) -> Tensor:
-    """log mu^i(.|o^i) at every row of the data: (N, R, A)."""
-    rows = torch.arange(data.n_rows, device=data.device)
-    return torch.cat([_local_log_probs(network, data, part) for part in rows.split(ROWS_AT_ONCE)], 1)
-
-
-def _local_log_probs(network: StackedNetworks, data: Transitions, rows: Tensor) -> Tensor:
-    return masked_log_softmax(network(data.inputs(rows, network.memory)), data.available(rows))
+def local_log_probs(network: StackedNetworks, data: Transitions, rows: Tensor | None = None) -> Tensor:
+    """log mu^i(.|o^i) at ``rows`` (R,) of the data, or at all of them: (N, R, A)."""
+    parts = (torch.arange(data.n_rows, device=data.device) if rows is None else rows).split(ROWS_AT_ONCE)
+    return torch.cat([masked_log_softmax(network(data.inputs(part, network.memory)), data.available(part)) for part in parts], 1)
 
 
 def is_supported(log_mu: Tensor, threshold: float) -> Tensor:
@@ -82,15 +85,20 @@ def is_supported(log_mu: Tensor, threshold: float) -> Tensor:
     return log_mu - log_mu.amax(-1, keepdim=True) >= math.log(max(threshold, 1e-30))
 
 
-def joint_loss(model: JointModel, data: Transitions, batch: Tensor, generator: torch.Generator) -> Tensor:
-    """-log mu(a^j|s, a^known) for a random order of the agents and a random position in it; batch (B,) transition numbers.
+def draw_queries(n: int, steps: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For G steps of B: the agent at a random position of a random order, and which agents come before it.
 
-    N times its expectation is the negative joint log-likelihood, averaged over orders.
+    known (N, G, B) bool, asked (G, B). N times the expectation of -log mu(a^asked|s, a^known) is the negative joint log-likelihood,
+    averaged over orders.
     """
-    n, size = data.n_agents, len(batch)
-    rank = torch.rand(n, size, generator=generator, device=batch.device).argsort(0).argsort(0)  # (N, B) place in the order
-    position = torch.randint(n, (size,), generator=generator, device=batch.device)
-    return -_data_log_prob(model, data, batch, known=rank < position, asked=(rank == position).int().argmax(0)).mean()
+    device = generator.device
+    draws = [
+        (torch.rand(n, batch, generator=generator, device=device), torch.randint(n, (batch,), generator=generator, device=device))
+        for _ in range(steps)
+    ]
+    noise, position = (torch.stack(values) for values in zip(*draws))  # (G, N, B), (G, B)
+    rank = noise.argsort(1).argsort(1).movedim(1, 0)  # (N, G, B), places in the order
+    return rank < position, (rank == position).int().argmax(0)
 
 
 @torch.no_grad()

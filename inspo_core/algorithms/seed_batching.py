@@ -35,6 +35,7 @@ class Fit:
     constants: tuple[float, ...] = ()
     target: StackedNetworks | None = None  # of a stack, what follows it at ``target_rate`` a step
     target_rate: float = 0.0
+    rates: tuple[float, ...] = ()  # (G,) learning rates, where they are not the optimizers' one
 
     @property
     def kind(self) -> tuple:
@@ -42,7 +43,7 @@ class Fit:
         network = self.optimizers.network
         architecture = (type(network), network.n, tuple(network.sizes), network.memory)
         batches = tuple((column.shape, column.dtype) for column in self.columns)
-        schedule = (self.optimizers.learning_rate, self.constants, self.target_rate)
+        schedule = (self.rates or self.optimizers.learning_rate, self.constants, self.target_rate)
         return (self.loss, self.agent is None, self.target is None, architecture, schedule, batches)
 
     def step(self, batch: Sequence[Tensor]) -> list[Tensor]:
@@ -61,7 +62,13 @@ Fitter = Callable[[Fit], list[Tensor]]
 
 def fit_alone(fit: Fit) -> list[Tensor]:
     """What the loss logged at each step: (G,) of one network, (G, N) of a stack."""
-    return take_steps(fit.step, fit.columns, axis=1 if fit.agent is None else 0)
+    rates = iter(fit.rates)
+
+    def step(batch: Sequence[Tensor]) -> list[Tensor]:
+        fit.optimizers.learning_rate = next(rates, fit.optimizers.learning_rate)
+        return fit.step(batch)
+
+    return take_steps(step, fit.columns, axis=1 if fit.agent is None else 0, recordable=not fit.rates)
 
 
 def fit_together(fits: list[Fit]) -> list[list[Tensor]]:
@@ -82,7 +89,7 @@ def fit_together(fits: list[Fit]) -> list[list[Tensor]]:
     shared = _state(optimizers, target, None)
     with torch.no_grad():
         torch._foreach_copy_(shared, own)
-    logged = fit_alone(Fit(optimizers, None, first.loss, columns, first.constants, target, first.target_rate))
+    logged = fit_alone(Fit(optimizers, None, first.loss, columns, first.constants, target, first.target_rate, first.rates))
     with torch.no_grad():
         torch._foreach_copy_(own, shared)
     of_fits = zip(*(values.split(counts, 1) for values in logged))

@@ -5,7 +5,6 @@ The same code gives the same bytes, and ``data.dvc`` records their hashes. docs/
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from inspo_core.command import run
 from inspo_core.datasets.episodes import EpisodeDataset
 from inspo_core.datasets.recording import concatenate, record
 from inspo_core.datasets.writer import write_dataset
 from inspo_core.envs import bridge, make_env
 from inspo_core.envs.base import Observation
 from inspo_core.envs.bridge_partial import places, views
-from inspo_core.errors import InspoError
 from inspo_core.rng import numpy_stream
 
 SEED = 0
@@ -196,12 +195,8 @@ def build(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m inspo_core.datasets.build", description="Build the sample datasets.")
     parser.add_argument("--out", type=Path, default=Path("data"), help="directory for the datasets (default: %(default)s)")
-    try:
-        build(parser.parse_args().out)
-    except InspoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    build(parser.parse_args().out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

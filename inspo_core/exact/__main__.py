@@ -1,17 +1,16 @@
 """``python -m inspo_core.exact --dataset xor_b``: exact sweeps on a dataset's behavior policy, as a table."""
 
 import argparse
-import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from inspo_core.command import run
 from inspo_core.datasets import read_dataset
 from inspo_core.datasets.build import SETS
 from inspo_core.envs import make_env
-from inspo_core.errors import InspoError
 from inspo_core.exact.behavior import behavior_of
 from inspo_core.exact.games import make_game
 from inspo_core.exact.policies import expected_return, greedy, random_policies
@@ -31,11 +30,7 @@ def main() -> None:
         kind |= {"choices": choices} if (choices := get_args(types[field.name])) else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=default, help="(default: %(default)s)", **kind)
     arguments = parser.parse_args()
-    try:
-        show(arguments, Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)}))
-    except InspoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    show(arguments, Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)}))
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -57,4 +52,4 @@ def show(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,10 +3,10 @@
 import argparse
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from inspo_core.command import run
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_file, read_json
 from inspo_core.provenance import origin, origins_of
@@ -124,7 +124,4 @@ def _cells(noted: dict[str, Any] | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InspoError as error:
-        sys.exit(f"error: {error}")
+    run(main)

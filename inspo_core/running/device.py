@@ -9,7 +9,7 @@ DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")
 
 
 def resolve_device(asked: str, place: str) -> str:
-    """``cpu`` or ``cuda``: what ``auto`` is on this machine, or what is asked for. ``place`` is the parameter that asks.
+    """``cpu`` or ``cuda``: what ``auto`` is on this machine, or what is asked for. ``place`` is what asks: a parameter or an option.
 
     Raises InspoError if ``cuda`` is asked for and torch finds no usable GPU.
     """
@@ -19,7 +19,7 @@ def resolve_device(asked: str, place: str) -> str:
     if asked == "cuda" and not usable:
         raise InspoError(
             f"{place} is 'cuda' but torch finds no usable GPU: is this PyTorch one with CUDA, and the driver new enough for it? "
-            f"Set {place} to auto or cpu to do without"
+            f"Without a GPU {place} is to be cpu"
         )
     return "cuda" if usable else "cpu"
 

@@ -1,6 +1,7 @@
-"""What the stages hand to one another on disk: behavior models and policies, as safetensors and JSON."""
+"""What the stages hand to one another on disk: data, and behavior models and policies, as safetensors and JSON."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -10,9 +11,18 @@ from inspo_core.algorithms.behavior_models import BehaviorModels
 from inspo_core.algorithms.networks import Standardizer
 from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
-from inspo_core.algorithms.transitions import Transitions
+from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
+from inspo_core.datasets import EpisodeDataset
+from inspo_core.datasets.format import read_dataset
 from inspo_core.errors import InspoError
 from inspo_core.files import write_json
+
+
+@lru_cache(maxsize=1)
+def resident(data: Path, device: str) -> tuple[EpisodeDataset, ResidentTransitions]:
+    """The dataset at ``data``, as views of its files, and what algorithms see of it, on the device; once for all seeds of this process."""
+    dataset = read_dataset(data)
+    return dataset, ResidentTransitions(dataset, device)
 
 
 def save_behavior(models: BehaviorModels, directory: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ import numpy as np
 
 from inspo_core.config.learners import learner_of
 from inspo_core.config.sections import EvaluateConfig, Params, source_of
-from inspo_core.envs import make_env
-from inspo_core.envs.rollouts import Rollouts, rollout
+from inspo_core.envs.rollouts import Rollouts
 from inspo_core.envs.table import GAMES, Game
 from inspo_core.errors import InspoError
-from inspo_core.evaluations import MODES, summarise
+from inspo_core.evaluations import summarise
 from inspo_core.files import file_hash, hash_of, read_json, remove, write_json
 from inspo_core.identity import Identity, code_of
 from inspo_core.rng import stream_seed
 from inspo_core.running.processes import SeedJob, SeedsFailed
+from inspo_core.stages.playing import opened
 from inspo_core.stages.seeded import Call, Stage, run_seeded
 
 
@@ -44,9 +43,8 @@ class EvaluateJob(SeedJob):
         from inspo_core.stages.artifacts import load_policy
 
         policy = load_policy(self.policy)
-        draws, at_once = stream_seed(self.config.seed, f"evaluate/seed-{self.seed}"), GAMES[self.env_name].episodes_at_once
-        with closing(make_env(self.env_name)) as env:
-            played = {mode: rollout(env, policy, self.config.episodes, draws, mode == "greedy", at_once) for mode in MODES}
+        with opened(self.env_name) as play:
+            played = play(policy, self.config.episodes, stream_seed(self.config.seed, f"evaluate/seed-{self.seed}"))
         metrics = {
             f"{quantity}_{mode}": float(np.mean(values))
             for mode, episodes in played.items()

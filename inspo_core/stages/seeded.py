@@ -9,6 +9,7 @@ from inspo_core.config.learners import Learner
 from inspo_core.config.sections import Params
 from inspo_core.files import check_writable, hash_of, remove
 from inspo_core.identity import check_planned
+from inspo_core.running.device import resolve_device
 from inspo_core.running.processes import SeedJob, prune, run_seeds, soft_stop
 from inspo_core.running.shared_store import SharedStore
 from inspo_core.tracking.description import StageRun
@@ -26,6 +27,10 @@ class Call:
     device: str | None = None
     planned: str = ""
     note: Callable[[list[str]], None] | None = None
+
+    def resolve_device(self, asked: str, place: str) -> str:
+        """``cpu`` or ``cuda``; ``asked`` is what the parameter ``place`` says."""
+        return resolve_device(self.device, "--device") if self.device else resolve_device(asked, place)
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspo_core.config.learners import Learner, learner_of
 from inspo_core.config.sections import LoopConfig, Params
-from inspo_core.datasets.format import content_hash, game_of, read_dataset
-from inspo_core.envs import make_env
-from inspo_core.envs.rollouts import rollout
+from inspo_core.datasets.format import content_hash, game_of
 from inspo_core.envs.table import GAMES, Game
 from inspo_core.errors import InspoError
 from inspo_core.files import hash_of, read_json, tree_hash, write_json
 from inspo_core.identity import Identity, code_of
 from inspo_core.rng import stream_seed
-from inspo_core.running.device import resolve_device
 from inspo_core.running.processes import BatchableJob
+from inspo_core.stages.playing import opened
 from inspo_core.stages.seeded import Call, Stage, run_seeded
 
 if TYPE_CHECKING:
     from inspo_core.algorithms.base import Algorithm
     from inspo_core.algorithms.seed_batching import Fitter
-    from inspo_core.algorithms.transitions import Transitions
 
 
 def identity(learner: Learner, game: Game | None, device: str, seed: int, inputs: Mapping[str, str]) -> Identity:
@@ -58,13 +54,13 @@ class TrainJob(BatchableJob):
         from inspo_core.algorithms.seed_batching import fit_alone
         from inspo_core.running.loop import run_loop
         from inspo_core.running.shared_store import METRICS
-        from inspo_core.stages.artifacts import load_behavior, save_policy
+        from inspo_core.stages.artifacts import load_behavior, resident, save_policy
 
         loop, device = self.learner.loop, self.identity.section["device"]
-        env_name, transitions = _resident(self.data, device)
+        dataset, transitions = resident(self.data, device)
         setup = Setup(transitions, lambda: load_behavior(self.behavior, transitions), loop.iterations, self.seed, device, fit or fit_alone)
         algorithm = self.learner.entry.load()(setup, self.learner.config)
-        with evaluation_for_curves(algorithm, env_name, loop, self.seed) as evaluate:
+        with evaluation_for_curves(algorithm, dataset.env, loop, self.seed) as evaluate:
             run_loop(algorithm, loop.iterations, self.work, self.fingerprint, evaluate)
         with self.result() as aside:
             save_policy(algorithm.policy(), aside)
@@ -83,29 +79,18 @@ def evaluation_for_curves(
     if not loop.evaluate_every:
         yield lambda iteration: {}
         return
-    with closing(make_env(env_name)) as env:
+    with opened(env_name) as play:
 
         def evaluate(iteration: int) -> dict[str, float]:
             if iteration % loop.evaluate_every and iteration != loop.iterations:
                 return {}
             metrics = {}
-            for mode in ("greedy", "sampled"):
-                draws, at_once = stream_seed(seed, f"curve/{iteration}"), GAMES[env_name].episodes_at_once
-                played = rollout(env, algorithm.policy(), loop.evaluate_episodes, draws, mode == "greedy", at_once)
-                metrics[f"evaluation/return_{mode}"] = float(played.returns.mean())
-                metrics[f"evaluation/success_{mode}"] = float(played.success.mean())
+            for mode, episodes in play(algorithm.policy(), loop.evaluate_episodes, stream_seed(seed, f"curve/{iteration}")).items():
+                metrics[f"evaluation/return_{mode}"] = float(episodes.returns.mean())
+                metrics[f"evaluation/success_{mode}"] = float(episodes.success.mean())
             return metrics
 
         yield evaluate
-
-
-@lru_cache(maxsize=1)
-def _resident(data: Path, device: str) -> "tuple[str, Transitions]":
-    """The game's name and the data on the device, once for all seeds of this process."""
-    from inspo_core.algorithms.transitions import ResidentTransitions
-
-    dataset = read_dataset(data)
-    return dataset.env, ResidentTransitions(dataset, device)
 
 
 def train_stage(
@@ -120,7 +105,7 @@ def train_stage(
 ) -> None:
     """Train the algorithm or variant ``name`` on ``dataset`` for every seed, each with its own behavior models: ``out/seed_<k>``."""
     learner, digest = learner_of(name, params), content_hash(data)
-    computes, game = resolve_device(call.device or learner.loop.device, "train.device"), game_for_curves(learner, game_of(data))
+    computes, game = call.resolve_device(learner.loop.device, "train.device"), game_for_curves(learner, game_of(data))
     labels = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant}
     jobs = []
     for seed in seeds:

@@ -140,10 +140,10 @@ class StageTracker:
         """
         name = f"{label(algorithm, variant)} {self._pipeline_name()[:7]}"
         key, tags = key_of(self._key, algorithm, variant), {"algorithm": algorithm, "variant": variant}
-        final, end = {"op": "final", "time": _now(), "step": 0, "values": metrics}, {"op": "end", "time": _now(), "status": "FINISHED"}
         with self._despite_the_disk():
             journal = self._begin(key, name, tags, self._fingerprint, params, level="algorithm")
-            journal.append(final, end)
+            final = {"op": "final", "time": _now(), "step": 0, "values": metrics}
+            journal.append(final, {"op": "end", "time": _now(), "status": "FINISHED"})
             self._ended.append(journal)
 
     def register_models(self, choices: list[BestPolicy]) -> None:

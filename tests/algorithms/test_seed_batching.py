@@ -5,10 +5,12 @@ import torch
 
 from inspo_core.algorithms import seed_batching
 from inspo_core.algorithms.base import Algorithm
+from inspo_core.algorithms.behavior_estimation import BehaviorEstimation, split_episodes
+from inspo_core.algorithms.networks import RowOptimizers, StackedMLP
 from inspo_core.algorithms.seed_batching import Fit, Fitter, fit_alone
 from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.running.loop import run_loop
-from tests.algorithms.games import TINY, at_once, learner, ragged_data, random_models, tiny
+from tests.algorithms.games import TINY, at_once, behavior_config, learner, ragged_data, random_models, tiny
 
 SEEDS = (0, 1, 2)
 SWEEPS = 4
@@ -77,6 +79,44 @@ def test_seeds_together_are_what_they_are_alone(data, sizes, changes):
     assert metrics == expected
     for seed in SEEDS:
         assert_same(states[seed], alone[seed].state_dict())
+
+
+@pytest.mark.parametrize("memory", [0, 3])
+def test_behavior_models_of_seeds_together_are_what_they_are_alone(sizes, memory):
+    dataset = ragged_data(40)
+    data, config = ResidentTransitions(dataset, "cpu"), behavior_config(hidden=[16], batch_size=64, steps=8, check_every=4, memory=memory)
+
+    def estimation(seed: int, fit: Fitter = fit_alone) -> BehaviorEstimation:
+        return BehaviorEstimation(data, split_episodes(dataset, 0.2, seed, "cpu"), config, seed, "cpu", fit)
+
+    alone = {seed: estimation(seed) for seed in SEEDS}
+    expected = {seed: [one.iterate(), one.iterate(), one.finish()] for seed, one in alone.items()}
+    states, metrics = {}, {}
+
+    def run(seed: int, fit: Fitter) -> None:
+        one = estimation(seed, fit)
+        metrics[seed] = [one.iterate(), one.iterate(), one.finish()]
+        states[seed] = one.state_dict()
+
+    assert not at_once([lambda fit, seed=seed: run(seed, fit) for seed in SEEDS])
+    assert sizes and set(sizes) == {len(SEEDS)}
+    assert metrics == expected
+    for seed in SEEDS:
+        assert_same(states[seed], alone[seed].state_dict())
+
+
+def test_a_fit_takes_each_step_at_its_own_rate():
+    """Adam's first step is as long as the learning rate, and those after it nearly so where the gradient stays."""
+    network = StackedMLP(1, [1, 1], torch.Generator(), "cpu")
+    seen = [network.parameters.clone()]
+
+    def loss(forward, target, constants, inputs):
+        seen.append(network.parameters.clone())
+        return (forward(inputs).sum((1, 2)),)
+
+    fit_alone(Fit(RowOptimizers(network, 1.0), None, loss, (torch.ones(1, 3, 1, 1),), rates=(0.1, 0.02, 0.0)))
+    steps = [(after - before).abs().max().item() for before, after in zip(seen[1:], [*seen[2:], network.parameters])]
+    assert steps == pytest.approx([0.1, 0.02, 0.0], rel=1e-3, abs=1e-6)
 
 
 def test_runs_that_end_early_or_are_ahead_hold_up_none_and_change_none(data, sizes):

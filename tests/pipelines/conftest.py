@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import pipelines.client
-from components.cli import run
+from inspo_core.command import run
 from pipelines.submit import main
 from tests.pipelines.submitting import IMAGE, ROOT
 

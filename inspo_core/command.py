@@ -1,0 +1,28 @@
+"""How every command ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from inspo_core.errors import InspoError
+
+EXIT_BAD_INPUT = 2
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; bad input ends in one sentence on standard error and exit status 2."""
+    try:
+        main()
+    except InspoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os._exit(1)  # the reader of our output has gone; nothing is left to say
+    except OSError as error:
+        place = error.filename or f"a file below {Path.cwd()}"
+        print(f"error: cannot use {place}: {error.strerror}; free space there, or make it usable", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
