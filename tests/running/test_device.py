@@ -28,7 +28,7 @@ def test_cuda_is_cuda():
 @without_gpu
 @pytest.mark.parametrize("place", ["behavior.device", "train.device"])
 def test_cuda_asked_in_vain_names_who_asks(place):
-    with pytest.raises(InspoError, match=f"^{place} is 'cuda' but torch finds no usable GPU.*Set {place} to auto or cpu to do without$"):
+    with pytest.raises(InspoError, match=f"^{place} is 'cuda' but torch finds no usable GPU.*Without a GPU {place} is to be cpu$"):
         resolve_device("cuda", place)
 
 
@@ -37,7 +37,7 @@ def test_a_command_that_asks_in_vain_ends_in_one_sentence(lab):
     run = ["--dataset", "xor_b", "--data", lab.data("xor_b"), "--seeds", "0", "--out", "behavior"]
     lab.run("components.behavior", *run, "--set", "behavior.device=cuda").refused("behavior.device is 'cuda' but torch finds no usable GPU")
     lab.run("components.behavior", *run, "--device", "cuda").refused("--device is 'cuda' but torch finds no usable GPU")
-    lab.train("xor_b", "bc", "0", "--device", "cuda").refused("train.device is 'cuda' but torch finds no usable GPU")
+    lab.train("xor_b", "bc", "0", "--device", "cuda").refused("--device is 'cuda' but torch finds no usable GPU")
     assert not (lab.place / "behavior").exists() and not (lab.place / "train").exists()
 
 
