@@ -1,6 +1,7 @@
 """What a user is meant to read."""
 
 import sys
+from contextlib import suppress
 
 
 class InspoError(Exception):
@@ -12,4 +13,10 @@ class InspoError(Exception):
 
 def warn(sentence: str) -> None:
     """Print a warning to standard error: something is not as it should be, and the work goes on."""
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    say(f"warning: {sentence}")
+
+
+def say(line: str) -> None:
+    """Print a line to standard error. Work does not end because nobody reads it any more."""
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)

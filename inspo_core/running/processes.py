@@ -7,23 +7,22 @@ import shutil
 import signal
 import sys
 import threading
-import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, say
 from inspo_core.files import atomic_directory, read_json, remove, write_json
 from inspo_core.identity import Identity
 from inspo_core.running import machine
 from inspo_core.running.progress import Progress
 from inspo_core.running.shared_store import METRICS, SharedStore
-from inspo_core.stopping import stop_on, stop_requested
+from inspo_core.stopping import stop_on, stop_requested, wait_for_stop
 from inspo_core.tracking.tracker import StageTracker
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 # Imported once by the process from which seed processes are forked; this process itself has no use for torch.
 PRELOADED = ["inspo_core.stages.artifacts", "inspo_core.running.loop"]
 POLL_SECONDS = 0.2
+STOPPING_SECONDS = 0.05  # between two looks at seeds that were asked to stop
 SMALL_WIDTH = 64  # of the hidden layers for which docs/speed.md shows that batched seeds are faster on a processor
 # Multiplications of a layer on a batch from which PyTorch has one kernel for single products and for stacks, and so the same last bits.
 SAME_KERNEL = 400
@@ -174,23 +174,24 @@ def run_seeds(
                             store.fetch_checkpoint(job.fingerprint, job.work)
                         tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.work / METRICS, model=job.model)
                     running.append(_start(context, together))
-                time.sleep(POLL_SECONDS)
-                for process in list(running):
+                wait_for_stop([process.process.sentinel for process in running], STOPPING_SECONDS if stop_requested() else POLL_SECONDS)
+                for process in running:
                     if stop_requested():
                         process.process.terminate()
+                for process in list(running):
                     ended = not process.process.is_alive()
                     for job in process.jobs:
-                        progress.update(job.seed, job.work / METRICS)
-                        if store:
+                        if store:  # first: whoever asked to stop may not wait
                             store.keep_checkpoint(job.fingerprint, job.work)
+                        progress.update(job.seed, job.work / METRICS)
                     if ended:
                         running.remove(process)
                         reasons |= _finish(process, tracker, store)
                 tracker.poll()
     finally:
         _stop(running)
-    if stop_requested():
-        print(f"{title}: stopped; checkpoints are kept, run the same command again to go on", file=sys.stderr)
+    if stop_requested() and (waiting or STOPPED in reasons.values()):
+        say(f"{title}: stopped; checkpoints are kept, run the same command again to go on")
         sys.exit(EXIT_STOPPED)
     if reasons:
         seeds_of = {reason: [str(seed) for seed in sorted(reasons) if reasons[seed] == reason] for reason in reasons.values()}
@@ -245,11 +246,7 @@ def _finish(process: _Running, tracker: StageTracker, store: SharedStore | None)
     for job in process.jobs:
         status, reason = told.get(job.seed) or _without_a_word(process.process.exitcode)
         if status == "FINISHED":
-            artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
-            policy = job.out if (job.out / "policy.safetensors").exists() else None
-            final_metrics = job.out / "metrics.json"
-            final = read_json(final_metrics) if final_metrics.exists() else {}
-            tracker.seed_finished(job.seed, status, final, artifacts, policy)
+            record_result(job, tracker)
             shutil.rmtree(job.work, ignore_errors=True)
             reason = store and _share(job, store)
         else:
@@ -257,6 +254,15 @@ def _finish(process: _Running, tracker: StageTracker, store: SharedStore | None)
         if reason:
             reasons[job.seed] = reason
     return reasons
+
+
+def record_result(job: SeedJob, tracker: StageTracker) -> None:
+    """Tell the tracker what a finished seed's folder holds, and that it is FINISHED."""
+    artifacts = [path for path in job.out.iterdir() if path.suffix in (".json", ".csv")]
+    policy = job.out if (job.out / "policy.safetensors").exists() else None
+    final_metrics = job.out / "metrics.json"
+    final = read_json(final_metrics) if final_metrics.exists() else {}
+    tracker.seed_finished(job.seed, "FINISHED", final, artifacts, policy)
 
 
 def _without_a_word(code: int | None) -> tuple[str, str]:
@@ -283,14 +289,18 @@ def _process_main(jobs: Sequence[SeedJob], messages: Connection) -> None:
     torch.set_num_threads(1)  # processes have a core each; OpenMP threads that wait for one another would only take turns
     stop_on(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and asks us to stop
+
+    def tell(job: SeedJob, ended: tuple[str, str | None]) -> None:
+        with suppress(BrokenPipeError):  # the stage's process was killed
+            messages.send((job.seed, *ended))
+
     if len(jobs) == 1:
-        messages.send((jobs[0].seed, *_run_seed(jobs[0])))
-        return
+        return tell(jobs[0], _run_seed(jobs[0]))
     together = Together(len(jobs))
 
     def run(job: SeedJob) -> None:
         with together.run():
-            messages.send((job.seed, *_run_seed(job, together.fit)))
+            tell(job, _run_seed(job, together.fit))
 
     threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
     for thread in threads:

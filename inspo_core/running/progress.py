@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from inspo_core.errors import say
+
 PLAIN_SECONDS = 10.0
 TAIL_BYTES = 20_000
 
@@ -52,7 +54,7 @@ class Progress:
         share = done / (self._total * len(self._latest))
         left = f", about {(time.monotonic() - self._begin) * (1 / share - 1):.0f} s left" if share else ""
         seeds = "; ".join(f"seed {seed} {line['step']}/{self._total} {_shown(line)}" for seed, line in self._latest.items() if line)
-        print(f"{self._title}: {share:.0%}{left}; {seeds}", file=sys.stderr, flush=True)
+        say(f"{self._title}: {share:.0%}{left}; {seeds}")
 
 
 def _shown(line: dict[str, float]) -> str:

@@ -43,9 +43,7 @@ def ingest_stage(
         raise InspoError(f"{raw} is missing; get the project's raw data with `dvc pull data.dvc`, or put the files of {dataset} there")
     made = identity(dataset, source, {"raw": tree_hash(raw)})
     check_planned(planned, made.code)
-    if is_done(out, made.fingerprint, {"dataset": dataset}) and _is_whole(out):
-        print(f"ingest {dataset}: done already")
-        return _card(out)
+    done = is_done(out, made.fingerprint, {"dataset": dataset}) and _is_whole(out)
     described = StageRun(
         stage="ingest",
         experiment=params.experiment.name,
@@ -57,11 +55,23 @@ def ingest_stage(
         pipeline=params.model_dump(mode="json"),
         tags=origin or {},
     )
-    with StageTracker(described) as tracker:
-        with atomic_directory(out) as place:
-            convert(dataset, source, raw, place)
-            record = {"stage": "ingest", "dataset": dataset, "algorithm": None, "variant": None, "seed": None, "config": dict(made.section)}
-            write_json(place / "run.json", record | {"fingerprint": made.fingerprint})
+    tracker = StageTracker(described)
+    if done and not tracker.was_cut_off:
+        print(f"ingest {dataset}: done already")
+        return _card(out)
+    with tracker:
+        if not done:
+            with atomic_directory(out) as place:
+                convert(dataset, source, raw, place)
+                record = {
+                    "stage": "ingest",
+                    "dataset": dataset,
+                    "algorithm": None,
+                    "variant": None,
+                    "seed": None,
+                    "config": dict(made.section),
+                }
+                write_json(place / "run.json", record | {"fingerprint": made.fingerprint})
         card = _card(out)
         counts = ("n_episodes", "n_transitions", "terminated_episodes", "truncated_episodes", "distinct_episodes", "duplicate_rate")
         returns = {f"return_{key}": card["returns"][key] for key in ("mean", "std", "min", "max")}

@@ -1,6 +1,7 @@
 """What the stages share that run once a seed: which of their runs are done, running the others, and their record in MLflow."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from inspo_core.config.sections import Params
 from inspo_core.files import check_writable, hash_of, remove
 from inspo_core.identity import check_planned
 from inspo_core.running.device import resolve_device
-from inspo_core.running.processes import SeedJob, prune, run_seeds, soft_stop
-from inspo_core.running.shared_store import SharedStore
+from inspo_core.running.processes import SeedJob, prune, record_result, run_seeds, soft_stop
+from inspo_core.running.shared_store import METRICS, SharedStore
 from inspo_core.tracking.description import StageRun
 from inspo_core.tracking.tracker import StageTracker
 
@@ -57,7 +58,8 @@ def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path,
     check_planned(call.planned, jobs[0].identity.code)
     store = SharedStore.from_environment()
     here = [job for job in jobs if job.is_done()]
-    done = [job for job in jobs if job in here or (store and store.fetch(stage.name, job.fingerprint, job.out, job.labels))]
+    fetched = [job for job in jobs if job not in here and store and store.fetch(stage.name, job.fingerprint, job.out, job.labels)]
+    done = [job for job in jobs if job in here or job in fetched]
     waiting = [job for job in jobs if job not in done]
     if done:
         print(f"{stage.title}: {len(done)} of {len(jobs)} seeds are done already")
@@ -69,8 +71,15 @@ def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path,
         check_writable(waiting[0].out)
         if call.note:
             call.note([job.fingerprint for job in waiting])
-        with soft_stop(), StageTracker(_described(stage, jobs, waiting, params)) as tracker:
-            run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
+    tracker = StageTracker(_described(stage, jobs, params))
+    unrecorded = done if tracker.was_cut_off else fetched  # repeating what is recorded changes nothing
+    if waiting or unrecorded or tracker.was_cut_off:
+        with soft_stop() if waiting else nullcontext(), tracker:
+            for job in unrecorded:
+                tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.out / METRICS, model=job.model)
+                record_result(job, tracker)
+            if waiting:
+                run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
     prune(out, jobs)
 
 
@@ -79,14 +88,14 @@ def seeds_in(folder: Path, seeds: list[int]) -> list[int]:
     return [seed for seed in seeds if (folder / f"seed_{seed}" / "run.json").exists()]
 
 
-def _described(stage: Stage, jobs: Sequence[SeedJob], waiting: Sequence[SeedJob], params: Params) -> StageRun:
+def _described(stage: Stage, jobs: Sequence[SeedJob], params: Params) -> StageRun:
     return StageRun(
         stage=stage.name,
         experiment=params.experiment.name,
         dataset=stage.dataset,
         algorithm=stage.learner.algorithm if stage.learner else None,
         variant=stage.learner.variant if stage.learner else None,
-        params=_common([job.parameters for job in waiting]),
+        params=_common([job.parameters for job in jobs]),
         inputs={"data": stage.data["digest"]},
         fingerprint=hash_of([stage.name, [job.fingerprint for job in jobs]])[:16],
         data=stage.data,

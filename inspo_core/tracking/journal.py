@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ JOURNAL, STATE, LOCK, FILES = "journal.jsonl", "state.json", ".lock", "files"
 
 # POSIX locks belong to the process and are lost when it closes any handle of the file, so one process opens a journal once.
 _held: set[Path] = set()
+_opening = threading.Lock()  # a process is not kept out by its own POSIX lock
 
 
 class Journal:
@@ -35,12 +37,17 @@ class Journal:
         self._lock: int | None = lock
         self._path = folder / JOURNAL
         self._unwritten = b""
+        self._writing = threading.Lock()
         self._drop_torn_line()
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True) -> "Journal | None":
         """The journal in ``folder``; None if somebody else holds it, or if it is not there and must not be created."""
-        folder = folder.absolute()
+        with _opening:
+            return cls._open(folder.absolute(), create)
+
+    @classmethod
+    def _open(cls, folder: Path, create: bool) -> "Journal | None":
         if folder in _held:
             return None
         while True:
@@ -84,13 +91,16 @@ class Journal:
 
     def append(self, *operations: dict[str, Any]) -> None:
         """Add operations at the end; NaN and infinity are kept. What the disk does not take waits in memory for :meth:`flush`."""
-        self._unwritten += "".join(json.dumps(operation, separators=(",", ":")) + "\n" for operation in operations).encode()
+        with self._writing:
+            self._unwritten += "".join(json.dumps(operation, separators=(",", ":")) + "\n" for operation in operations).encode()
         with suppress(OSError):
             self.flush()
 
     def flush(self) -> None:
         """Write what the disk has not taken yet. After an OSError a later call tries it again."""
-        if self._unwritten:
+        with self._writing:
+            if not self._unwritten:
+                return
             size = self.size()
             try:
                 with open(self._path, "ab") as file:
@@ -119,6 +129,8 @@ class Journal:
         with open(self._path, "rb") as file:
             file.seek(position)
             for line in file:
+                if not line.endswith(b"\n"):
+                    return  # it is being written
                 position += len(line)
                 yield json.loads(line), position
 

@@ -15,6 +15,7 @@ from inspo_core.config.learners import DEFAULT, label
 from inspo_core.errors import warn
 from inspo_core.evaluations import BestPolicy
 from inspo_core.files import file_hash
+from inspo_core.tracking.courier import Courier
 from inspo_core.tracking.description import (
     StageRun,
     common_tags,
@@ -27,20 +28,18 @@ from inspo_core.tracking.description import (
 )
 from inspo_core.tracking.handover import leave
 from inspo_core.tracking.journal import Journal, Tail
-from inspo_core.tracking.mlflow.delivery import Delivery, patience, patiently
+from inspo_core.tracking.mlflow.delivery import Delivery, patience
 from inspo_core.tracking.mlflow.model import ARCHITECTURE, PARAMETERS
 from inspo_core.tracking.mlflow.registry import registered_name
 from inspo_core.tracking.mlflow.server import Unreachable, project_root, reason
 
-DELIVER_SECONDS = 5.0  # between two deliveries of a stage that runs
-RETRY_SECONDS = 60.0  # after the store was found unreachable
 DELIVER_COMMAND = "python -m inspo_core.tracking deliver"
 
 
 class StageTracker:
     """Records a stage as an MLflow run under its pipeline's run, and each of its seeds as a run under the stage's.
 
-    Everything is written to ``outbox/`` first and delivered to MLflow from there every few seconds. What cannot be delivered
+    Everything is written to ``outbox/`` first and delivered to MLflow from there every few seconds, by a thread. What cannot be delivered
     stays there for a later stage, or for ``python -m inspo_core.tracking deliver``; the stage itself goes on.
 
     As a context manager it ends the run, and the runs of unfinished seeds, as FINISHED, as FAILED after an exception, or as KILLED
@@ -62,11 +61,17 @@ class StageTracker:
         self._delivery = Delivery(warn)
         self._seeds: dict[int, _Seed] = {}
         self._ended: list[Journal] = []
-        self._next_delivery = 0.0
-        self._outbox_sent = self._troubled = self._unwritable = False
+        self._courier = Courier(self._deliver)
+        self._begun = self._outbox / f".begun-{self._key}"
+        self.was_cut_off = self._begun.exists()  # an earlier process began this stage, and did not record that it ended well
+        self._outbox_sent = self._troubled = self._unwritable = self._given_up = False
 
     def __enter__(self) -> "StageTracker":
         self._journal = self._begin(self._key, self._title(self._identity["stage"]), self._tags, self._fingerprint, self._params)
+        with suppress(OSError):
+            self._outbox.mkdir(exist_ok=True)
+            self._begun.touch()
+        self._courier.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -74,8 +79,12 @@ class StageTracker:
         for seed in list(self._seeds):
             self._end_seed(seed, "KILLED" if status == "FINISHED" else status)
         self._journal.append({"op": "end", "time": _now(), "status": status})
+        if status == "FINISHED":
+            with suppress(OSError):  # then the next process repeats the record
+                self._begun.unlink()
         self._ended.append(self._journal)
-        if not patiently(self._deliver):
+        if not self._courier.finish():
+            self._given_up = True  # the thread may still wait for a server
             self._leave()
         for journal in self._ended:
             journal.close()
@@ -83,7 +92,7 @@ class StageTracker:
     def _leave(self) -> None:
         """Hand what is not delivered to the shared store, which outlives this machine's disk."""
         try:
-            if place := leave(self._ended):
+            if place := leave(list(self._ended)):
                 self._ended = []
                 warn(f"what MLflow has not got is left in {place} and delivered by: python -m components.finish, or {DELIVER_COMMAND}")
         except Exception as error:  # each kind of store fails with errors of its own
@@ -102,11 +111,13 @@ class StageTracker:
             self._seeds[seed] = _Seed(journal, metrics_file, flat(params), identity)
 
     def poll(self) -> None:
-        """Read new lines of all running seeds, and deliver now and then. Call it about once a second."""
+        """Read new lines of all running seeds. Call it about once a second."""
         for seed in self._seeds.values():
             seed.read()
-        if time.monotonic() >= self._next_delivery:
-            self._deliver()
+
+    def deliver(self) -> bool:
+        """Have MLflow told now all that was read and recorded; whether it was."""
+        return self._courier.deliver()
 
     def seed_finished(self, seed: int, status: str, final: dict[str, float], artifacts: list[Path], policy: Path | None) -> None:
         """Close the run of ``seed`` as FINISHED, FAILED or KILLED.
@@ -219,24 +230,23 @@ class StageTracker:
     def _deliver(self) -> bool:
         """Send what is new; where the store is out of reach, say so once, try again later, and return False."""
         try:
-            running = [seed.journal for seed in self._seeds.values()]
-            for journal in [self._journal, *running, *self._ended]:
+            running, ended = [seed.journal for seed in list(self._seeds.values())], list(self._ended)
+            for journal in [self._journal, *running, *ended]:
                 journal.flush()
             self._delivery.send(self._journal, end=False)
-            for journal in running:
-                self._delivery.send(journal)
-            while self._ended:  # the stage's own journal comes last
-                self._delivery.send(self._ended[0])
-                self._ended.pop(0).remove()
-            if not self._outbox_sent:
+            if not self._outbox_sent:  # in the order of what happened: runs may refer to those that wait there
                 self._delivery.send_outbox(self._outbox)
                 self._delivery.reap(self._experiment)
                 self._outbox_sent = True
-            self._next_delivery = time.monotonic() + DELIVER_SECONDS
+            for journal in running:
+                self._delivery.send(journal)
+            for journal in ended:  # the stage's own comes last
+                self._delivery.send(journal)
+                self._ended.remove(journal)
+                journal.remove()
             return True
         except Unreachable as error:
-            self._next_delivery = time.monotonic() + RETRY_SECONDS
-            if not self._troubled:
+            if not self._troubled and not self._given_up:
                 self._troubled = True
                 warn(
                     f"MLflow at {self._delivery.place} takes no records now ({error}); the stage goes on, they are kept in {self._outbox} "
@@ -244,8 +254,8 @@ class StageTracker:
                 )
             return False
         except OSError as error:
-            self._next_delivery = time.monotonic() + RETRY_SECONDS
-            self._warn_of_disk(error)
+            if not self._given_up:
+                self._warn_of_disk(error)
             return False
 
     def _keep(self, journal: Journal, paths: list[Path]) -> None:

@@ -69,6 +69,12 @@ def tracker(stage: str = "train", **changes) -> StageTracker:
     return StageTracker(StageRun(**(arguments | changes)))
 
 
+def follow(stage: StageTracker) -> None:
+    """What its seeds have written is read, and MLflow has been told."""
+    stage.poll()
+    stage.deliver()
+
+
 def write_metrics(path: Path, steps: range) -> None:
     """Append a line for each step; ``loss`` = 1 / step."""
     path.parent.mkdir(parents=True, exist_ok=True)

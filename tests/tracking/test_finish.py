@@ -7,16 +7,16 @@ import pytest
 from components.finish.__main__ import _status
 from inspo_core.errors import InspoError
 from inspo_core.tracking.finish import finish_pipeline
-from tests.tracking.helpers import Store, break_database, expected_loss, run_python, tracker, write_metrics
+from tests.tracking.helpers import Store, break_database, expected_loss, follow, run_python, tracker, write_metrics
 
 VANISHING = """
 import os, socket
 from pathlib import Path
 socket.gethostname = lambda: "elsewhere"  # what is on this machine would be found dead, and ended, by the next stage
-from tests.tracking.helpers import tracker
+from tests.tracking.helpers import follow, tracker
 with tracker(dataset={dataset!r}) as stage:
     stage.seed_started(0, "print-0", {{}}, Path("none.jsonl"))
-    stage.poll()
+    follow(stage)
     os._exit(1)
 """
 PARAMS = {"train": {"alpha": 0.1}}  # those of tests.tracking.helpers.tracker
@@ -79,7 +79,7 @@ def test_a_state_that_nobody_knows_is_said_and_decides_nothing(capsys):
 def test_runs_of_another_dataset_go_on_and_so_does_their_pipeline(project, store):
     vanish("xor_b")
     with tracker(dataset="xor_c") as other:
-        other.poll()
+        follow(other)
         finish_pipeline("games", PARAMS, "FAILED", {"dataset": "xor_b", "learner": "inspo"})
         assert store.statuses()["train inspo xor_b"] == "KILLED"
         assert store.statuses()["train inspo xor_c"] == pipeline_of(store) == "RUNNING"
@@ -126,7 +126,7 @@ def test_what_could_not_be_delivered_comes_through_the_shared_store(project, sto
     for _ in range(2):  # two attempts leave the same records
         with tracker() as stage:
             stage.seed_started(0, "print-0", {}, project / "metrics.jsonl")
-            stage.poll()
+            follow(stage)
             stage.seed_finished(0, "FINISHED", {}, [], None)
     assert len(list((project / "shared/outbox").iterdir())) == 4 and os.listdir("outbox") == []
     assert "is left in" in capsys.readouterr().err

@@ -12,25 +12,24 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session
 
-from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.journal import Journal
 from inspo_core.tracking.mlflow.runs import Runs
 from inspo_core.tracking.process_identity import is_gone, process_identity
 from tests.lab import Done
-from tests.tracking.helpers import Store, count_points, expected_loss, run_python, tracker, write_metrics
+from tests.tracking.helpers import Store, count_points, expected_loss, follow, run_python, tracker, write_metrics
 
 STAGE = """
 import sys, time
 from pathlib import Path
-from tests.tracking.helpers import tracker, write_metrics
+from tests.tracking.helpers import follow, tracker, write_metrics
 name, seeds = sys.argv[1], [int(seed) for seed in sys.argv[2].split(",")]
 with tracker(dataset=name) as stage:
     for seed in seeds:
         metrics = Path(f"work/{name}/{seed}/metrics.jsonl")
         write_metrics(metrics, range(1, 21))
         stage.seed_started(seed, f"print-{seed}", {}, metrics)
-        stage.poll()
+        follow(stage)
         stage.seed_finished(seed, "FINISHED", {}, [], None)
 """
 
@@ -38,14 +37,11 @@ HANGING_STAGE = """
 import time
 from pathlib import Path
 from tests.tracking import helpers
-from inspo_core.tracking import tracker as module
-from inspo_core.tracking.__main__ import main as deliver
-module.DELIVER_SECONDS = 0
 with helpers.tracker() as stage:
     metrics = Path("metrics.jsonl")
     stage.seed_started(0, "print-0", {}, metrics)
     helpers.write_metrics(metrics, range(1, 6))
-    stage.poll()
+    helpers.follow(stage)
     helpers.write_metrics(metrics, range(6, 9))
     stage._seeds[0].read()  # in the journal, not delivered
     print("running", flush=True)
@@ -99,7 +95,7 @@ def test_what_another_process_writes_at_the_same_moment_is_no_loss(project, stor
 
 def test_a_run_that_ends_while_others_look_for_dead_ones_stays_as_it_ended(project, store):
     stage = tracker().__enter__()
-    stage.poll()
+    follow(stage)
     run = store.runs()["train inspo xor_b"].info
 
     def ends_and_goes(host: str, process: str) -> bool:
@@ -114,10 +110,10 @@ def test_a_stage_belongs_to_the_process_whose_seeds_still_run(project, store):
     process = process_identity(os.getppid())
     with tracker() as last:
         last.seed_started(0, "print-0", {}, project / "metrics.jsonl")
-        last.poll()
+        follow(last)
         store.client.set_tag(store.runs()["seed 0 inspo xor_b"].info.run_id, "process", process)
         with tracker() as first:
-            first.poll()
+            follow(first)
         stage = store.runs()["train inspo xor_b"]
         assert stage.info.status == "RUNNING" and stage.data.tags["process"] == process
         last.seed_finished(0, "FINISHED", {}, [], None)
@@ -142,7 +138,7 @@ def test_runs_of_a_killed_process_end_as_killed_with_all_their_points(killed_sta
     assert statuses["evaluate inspo xor_b"] == "FINISHED"
     assert next(status for name, status in statuses.items() if name.startswith("pipeline")) == "KILLED"
     assert store.points("seed 0 inspo xor_b", "loss") == expected_loss(range(1, 9))
-    assert list((project / "outbox").iterdir()) == []
+    assert [path.name for path in (project / "outbox").iterdir()] == [".begun-" + store.runs()["train inspo xor_b"].data.tags["inspo.key"]]
 
 
 def test_runs_of_a_dead_process_are_ended_even_if_its_outbox_is_lost(project, store):
@@ -150,7 +146,7 @@ def test_runs_of_a_dead_process_are_ended_even_if_its_outbox_is_lost(project, st
     identity = process_identity(dead.pid)
     dead.wait()
     stage = tracker().__enter__()
-    stage.poll()
+    follow(stage)
     store.client.set_tag(store.runs()["train inspo xor_b"].info.run_id, "process", identity)
     shutil.rmtree("outbox")
     with tracker("evaluate"):
@@ -164,7 +160,7 @@ def test_a_killed_stage_that_is_run_again_goes_on_in_its_runs(killed_stage, proj
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, project / "metrics.jsonl")
         write_metrics(project / "metrics.jsonl", range(9, 13))
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "FINISHED", {}, [], None)
     assert store.runs()["seed 0 inspo xor_b"].info.run_id == before
     assert store.points("seed 0 inspo xor_b", "loss") == expected_loss(range(1, 13))
@@ -173,7 +169,7 @@ def test_a_killed_stage_that_is_run_again_goes_on_in_its_runs(killed_stage, proj
 
 def test_delivering_leaves_running_stages_alone(project, store, capsys):
     with tracker() as stage:
-        stage.poll()
+        follow(stage)
         assert deliver(["deliver"]) == 0
         assert "still running: train-inspo-xor_b" in capsys.readouterr().out
         assert store.statuses()["train inspo xor_b"] == "RUNNING"
@@ -214,7 +210,7 @@ def test_an_orchestrators_run_is_the_parent_and_is_left_as_it_is(project, store,
     monkeypatch.setenv("MLFLOW_RUN_ID", parent)
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, project / "none.jsonl")
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "FINISHED", {}, [], None)
     runs = store.runs()
     assert set(runs) == {"from outside", "train inspo xor_b", "seed 0 inspo xor_b"}
@@ -237,17 +233,15 @@ def test_experiment_by_name_and_by_id_from_the_environment(project, store, monke
 
 def test_a_server_that_dies_in_the_middle_gets_every_point_once(server, project, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr(module, "DELIVER_SECONDS", 0.0)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     metrics = project / "metrics.jsonl"
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, metrics)
         write_metrics(metrics, range(1, 301))
-        stage.poll()
+        follow(stage)
         server.kill()
         write_metrics(metrics, range(301, 601))
         began = time.monotonic()
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "FINISHED", {"return": 2.0}, [metrics], None)
     assert time.monotonic() - began < 100  # MLflow's own default is four minutes
     assert capsys.readouterr().err.count("warning:") == 1

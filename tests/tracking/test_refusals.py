@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.finish import finish_pipeline
 from inspo_core.tracking.journal import Journal
-from tests.tracking.helpers import expected_loss, run_python, tracker, write_metrics
+from tests.tracking.helpers import expected_loss, follow, run_python, tracker, write_metrics
 
 VANISHING = """
 import os
 from pathlib import Path
-from tests.tracking.helpers import tracker, write_metrics
+from tests.tracking.helpers import follow, tracker, write_metrics
 with tracker() as stage:
     stage.seed_started(0, "print-0", {}, Path("metrics.jsonl"))
-    stage.poll()
+    follow(stage)
     write_metrics(Path("metrics.jsonl"), range(1, 6))
     stage._seeds[0].read()  # in the journal, not delivered
     os._exit(1)
@@ -31,10 +30,11 @@ with tracker() as stage:
 ANOTHER_USER = """
 import os
 from pathlib import Path
-from tests.tracking.helpers import tracker
+from tests.tracking.helpers import follow, tracker
 with tracker("ingest"):  # imports everything, which another user may not be able to
     pass
 stage = tracker().__enter__()  # will be run again by another user
+follow(stage)
 stage._journal.close()
 for path in [Path("."), *Path(".").rglob("*")]:
     path.chmod(0o777)
@@ -44,15 +44,8 @@ if os.getuid() == 0:
     os.setuid(65534)  # the superuser may open everything
 for stage in stages:
     with stage:
-        stage.poll()
+        follow(stage)
 """
-
-
-@pytest.fixture
-def eager(monkeypatch) -> None:
-    """Every poll delivers."""
-    monkeypatch.setattr(module, "DELIVER_SECONDS", 0.0)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -75,19 +68,19 @@ def pipeline_name(store) -> str:
 
 
 def waiting() -> list[str]:
-    return os.listdir("outbox")
+    return [name for name in os.listdir("outbox") if not name.startswith(".begun-")]
 
 
-def test_a_seeds_run_that_is_deleted_while_it_runs_costs_one_warning(project, store, eager, capsys):
+def test_a_seeds_run_that_is_deleted_while_it_runs_costs_one_warning(project, store, capsys):
     metrics = project / "metrics.jsonl"
     with tracker() as stage:
         for seed in (0, 1):
             stage.seed_started(seed, f"print-{seed}", {}, metrics)
-        stage.poll()
+        follow(stage)
         delete(store, "seed 0 inspo xor_b")
         for last in (5, 10):
             write_metrics(metrics, range(last - 4, last + 1))
-            stage.poll()
+            follow(stage)
         for seed in (0, 1):
             stage.seed_finished(seed, "FINISHED", {"return": 1.0}, [metrics], None)
     said = capsys.readouterr().err
@@ -100,7 +93,7 @@ def test_a_seeds_run_that_is_deleted_while_it_runs_costs_one_warning(project, st
 def test_a_stages_or_pipelines_run_that_is_deleted_while_it_runs_blocks_nothing(project, store, capsys, level):
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, project / "none.jsonl")
-        stage.poll()
+        follow(stage)
         delete(store, "train inspo xor_b" if level == "stage" else pipeline_name(store))
         stage.seed_finished(0, "FINISHED", {}, [], None)
     assert capsys.readouterr().err.count("warning:") == (level == "stage")  # of a pipeline's run, only its status is lost
@@ -203,18 +196,18 @@ def test_a_damaged_journal_is_left_alone(project, store, capsys):
     assert waiting() == ["damaged"] and set(store.statuses().values()) == {"FINISHED"}
 
 
-def test_a_disk_that_is_full_for_a_while_loses_no_point(project, store, eager, file_size, capsys):
+def test_a_disk_that_is_full_for_a_while_loses_no_point(project, store, file_size, capsys):
     metrics = project / "metrics.jsonl"
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, metrics)
         write_metrics(metrics, range(1, 11))
-        stage.poll()
+        follow(stage)
         file_size(stage._seeds[0].journal.size() + 100)
         for last in (20, 30):
             write_metrics(metrics, range(last - 9, last + 1))
-            stage.poll()
+            follow(stage)
         file_size()
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "FINISHED", {}, [], None)
     said = capsys.readouterr().err
     assert said.count("warning:") == 1 and "does not take all records ([Errno 27] File too large" in said
@@ -222,7 +215,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_point(project, store, eager, f
     assert waiting() == [] and set(store.statuses().values()) == {"FINISHED"}
 
 
-def test_a_disk_that_stays_full_costs_one_warning(project, store, eager, file_size, capsys):
+def test_a_disk_that_stays_full_costs_one_warning(project, store, file_size, capsys):
     metrics, policy = project / "metrics.jsonl", project / "policy"
     write_metrics(metrics, range(1, 101))
     policy.mkdir()
@@ -231,7 +224,7 @@ def test_a_disk_that_stays_full_costs_one_warning(project, store, eager, file_si
     file_size(500)
     with tracker() as stage:
         stage.seed_started(0, "print-0", {}, metrics)
-        stage.poll()
+        follow(stage)
         stage.log_artifacts([metrics])
         stage.log_algorithm("inspo", "default", {}, {"score": 1.0})
         stage.seed_finished(0, "FINISHED", {"return": 1.0}, [metrics], policy)
@@ -248,7 +241,7 @@ def test_an_outbox_that_vanishes_costs_warnings_and_no_stage(project, store, mon
         shutil.rmtree("outbox")
         Path("outbox").write_text("a file where a folder should be")
         stage.seed_started(0, "print-0", {}, project / "none.jsonl")
-        stage.poll()
+        follow(stage)
         stage.log_algorithm("inspo", "default", {}, {"score": 1.0})
         stage.seed_finished(0, "FINISHED", {}, [], None)
     said = capsys.readouterr().err

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from inspo_core.provenance import git_tags, provenance_tags
-from inspo_core.tracking import tracker as module
 from inspo_core.tracking.__main__ import main as deliver
 from inspo_core.tracking.mlflow.server import check_database
-from tests.tracking.helpers import Store, break_database, expected_loss, run_python, tracker, write_metrics
+from tests.tracking.helpers import Store, break_database, expected_loss, follow, run_python, tracker, write_metrics
 
 
 def run_stage(project, seeds=(0, 1), steps=range(1, 11), **changes):
@@ -23,7 +22,7 @@ def run_stage(project, seeds=(0, 1), steps=range(1, 11), **changes):
             metrics = project / f"work/{seed}/metrics.jsonl"
             stage.seed_started(seed, f"print-{seed}", {"train": {"alpha": 0.1}}, metrics)
             write_metrics(metrics, steps)
-            stage.poll()
+            follow(stage)
             stage.seed_finished(seed, "FINISHED", {"return_greedy": 1.0 + seed}, [metrics], None)
         stage.log_final({"return_mean": 1.5})
 
@@ -141,7 +140,7 @@ def test_status_of_stage_unfinished_seeds_and_pipeline_after_an_exception(projec
     with pytest.raises(error):
         with tracker() as stage:
             stage.seed_started(0, "print-0", {}, project / "none.jsonl")
-            stage.poll()
+            follow(stage)
             assert set(store.statuses().values()) == {"RUNNING"}
             raise error
     assert set(store.statuses().values()) == {status} and len(store.statuses()) == 3
@@ -156,14 +155,14 @@ def test_a_seed_that_goes_on_after_a_stop_continues_its_curve(project, store):
     with tracker() as stage:
         stage.seed_started(0, "print", {}, metrics)
         write_metrics(metrics, range(1, 9))
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "KILLED", {}, [], None)
     run_id = store.runs()["seed 0 inspo xor_b"].info.run_id
     lines = metrics.read_text().splitlines(keepends=True)
     metrics.write_text("".join(lines[:5]))  # the training loop goes on from its checkpoint at step 5
     with tracker() as stage:
         stage.seed_started(0, "print", {}, metrics)
-        stage.poll()
+        follow(stage)
         write_metrics(metrics, range(6, 13))
         stage.seed_finished(0, "FINISHED", {"return": 1.0}, [], None)
     assert store.points("seed 0 inspo xor_b", "loss") == expected_loss(range(1, 13))
@@ -192,10 +191,10 @@ def test_strange_lines_do_not_break_delivery(project, store, capsys):
     metrics.write_text("\n".join(lines))
     with tracker() as stage:
         stage.seed_started(0, "print", {}, metrics)
-        stage.poll()
+        follow(stage)
         with open(metrics, "a") as file:
             file.write("5}\n")  # the torn line is completed
-        stage.poll()
+        follow(stage)
         stage.seed_finished(0, "FINISHED", {"bad": math.nan}, [project / "missing.csv"], None)
     points = store.points("seed 0 inspo xor_b", "loss")
     assert [step for step, _ in points] == [1, 2, 3] and math.isnan(points[0][1]) and points[1:] == [(2, 0.5), (3, 0.25)]
@@ -211,12 +210,12 @@ def test_an_interrupted_delivery_sends_nothing_twice(project, store):
     stage = tracker().__enter__()
     stage.seed_started(0, "print", {}, metrics)
     write_metrics(metrics, range(1, 11))
-    stage.poll()
+    follow(stage)
     journal = stage._seeds[0].journal
     begin_only = journal.state | {"position": next(journal.operations())[1]}
     for forgotten in (begin_only, {}):
         journal.state = forgotten
-        stage._deliver()
+        stage.deliver()
     stage.seed_finished(0, "FINISHED", {"return": math.nan}, [], None)
     stage.__exit__(None, None, None)
     assert store.points("seed 0 inspo xor_b", "loss") == expected_loss(range(1, 11))
@@ -226,7 +225,6 @@ def test_an_interrupted_delivery_sends_nothing_twice(project, store):
 def test_an_unusable_store_costs_one_warning_and_no_result(project, capsys, monkeypatch):
     kept = (project / "mlflow.db").read_bytes()
     break_database(project / "mlflow.db")
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     run_stage(project)
     errors = capsys.readouterr().err
     assert errors.count("warning:") == 1 and str(project / "mlflow.db") in errors and "MLFLOW_TRACKING_URI" in errors
