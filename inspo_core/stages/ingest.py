@@ -57,6 +57,7 @@ def ingest_stage(
     )
     tracker = StageTracker(described)
     if done and not tracker.was_cut_off:
+        tracker.catch_up()
         print(f"ingest {dataset}: done already")
         return _card(out)
     with tracker:

@@ -80,6 +80,8 @@ def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path,
                 record_result(job, tracker)
             if waiting:
                 run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
+    else:
+        tracker.catch_up()
     prune(out, jobs)
 
 

@@ -110,6 +110,14 @@ class StageTracker:
             journal = self._begin(key_of(self._key, seed, fingerprint), name, {"seed": str(seed)}, fingerprint, params, model, "seed")
             self._seeds[seed] = _Seed(journal, metrics_file, flat(params), identity)
 
+    def catch_up(self) -> None:
+        """Instead of ``with``: deliver what an earlier process has recorded of this stage, and could not deliver."""
+        if (self._outbox / self._folder(self._title(self._identity["stage"]), self._key)).exists():
+            try:
+                self._delivery.send_outbox(self._outbox)
+            except Unreachable as error:
+                self._warn_of_store(error)
+
     def poll(self) -> None:
         """Read new lines of all running seeds. Call it about once a second."""
         for seed in self._seeds.values():
@@ -185,7 +193,7 @@ class StageTracker:
             all_tags["learner"] = learner
         all_tags["mlflow.source.name"] = f"components.{self._identity['stage']}"
         all_tags["pipeline"] = self._pipeline_name()
-        journal = self._open(f"{name.replace(' ', '-')}-{key}")
+        journal = self._open(self._folder(name, key))
         journal.append(
             {
                 "op": "begin",
@@ -203,6 +211,10 @@ class StageTracker:
             }
         )
         return journal
+
+    @staticmethod
+    def _folder(name: str, key: str) -> str:
+        return f"{name.replace(' ', '-')}-{key}"
 
     def _open(self, name: str) -> Journal:
         with suppress(OSError):  # another user's, perhaps
@@ -246,17 +258,20 @@ class StageTracker:
                 journal.remove()
             return True
         except Unreachable as error:
-            if not self._troubled and not self._given_up:
-                self._troubled = True
-                warn(
-                    f"MLflow at {self._delivery.place} takes no records now ({error}); the stage goes on, they are kept in {self._outbox} "
-                    f"and delivered by the next stage or by: {DELIVER_COMMAND}"
-                )
+            self._warn_of_store(error)
             return False
         except OSError as error:
             if not self._given_up:
                 self._warn_of_disk(error)
             return False
+
+    def _warn_of_store(self, error: Unreachable) -> None:
+        if not self._troubled and not self._given_up:
+            self._troubled = True
+            warn(
+                f"MLflow at {self._delivery.place} takes no records now ({error}); the stage goes on, they are kept in {self._outbox} "
+                f"and delivered by the next stage or by: {DELIVER_COMMAND}"
+            )
 
     def _keep(self, journal: Journal, paths: list[Path]) -> None:
         for path in paths:
