@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from inspo_core.datasets.episodes import EpisodeDataset
+from inspo_core.datasets.scales import scale_remarks
 from inspo_core.files import write_json
 
 MAX_BARS = 12  # up to so many distinct returns get a bar each; more are binned
@@ -43,6 +44,7 @@ def describe(dataset: EpisodeDataset, content_hash: str) -> dict[str, Any]:
         "truncated_episodes": int(dataset.truncations.sum()),
         "distinct_episodes": distinct,
         "duplicate_rate": _number(1 - distinct / dataset.n_episodes),
+        "remarks": scale_remarks(dataset),
     }
 
 
@@ -85,7 +87,8 @@ def _markdown(card: dict[str, Any]) -> str:
         **{key: str(value) for key, value in card["provenance"].items() if value is not None},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"# Dataset {card['name']}\n\n| | |\n|---|---|\n{table}\n\n![Histogram of the episodes' returns](returns.png)\n"
+    remarks = "".join(f"**Look at this.** {remark}.\n\n" for remark in card["remarks"])
+    return f"# Dataset {card['name']}\n\n| | |\n|---|---|\n{table}\n\n{remarks}![Histogram of the episodes' returns](returns.png)\n"
 
 
 def _draw_returns(card: dict[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ from inspo_core.datasets.format import content_hash, read_dataset
 from inspo_core.datasets.formats.table import FORMATS, Format
 from inspo_core.datasets.writer import episode_writer
 from inspo_core.envs.table import GAMES
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, warn
 from inspo_core.files import atomic_directory, read_json, tree_hash, write_json
 from inspo_core.identity import Identity, check_planned, code_of
 from inspo_core.running.processes import is_done
@@ -63,6 +63,8 @@ def ingest_stage(
             record = {"stage": "ingest", "dataset": dataset, "algorithm": None, "variant": None, "seed": None, "config": dict(made.section)}
             write_json(place / "run.json", record | {"fingerprint": made.fingerprint})
         card = _card(out)
+        for remark in card["remarks"]:
+            warn(f"{dataset}: {remark}")
         counts = ("n_episodes", "n_transitions", "terminated_episodes", "truncated_episodes", "distinct_episodes", "duplicate_rate")
         returns = {f"return_{key}": card["returns"][key] for key in ("mean", "std", "min", "max")}
         tracker.log_final({key: card[key] for key in counts} | returns)

@@ -118,6 +118,21 @@ def test_card_counts_duplicates_and_says_where_few_returns_lie(raw, tmp_path):
     assert card["lengths"] == {"mean": 1.0, "min": 1, "max": 1}
 
 
+def test_values_that_decide_a_scale_are_warned_of_and_on_the_card(raw, tmp_path, capsys):
+    dataset = read_dataset(raw / "mixed")
+    rewards, observations = dataset.rewards.copy(), dataset.observations.copy()
+    rewards[dataset.episode_offsets[700] + 3], observations[dataset.episode_offsets[800] + 800 + 2, 1, 4] = -7.6e37, -3e38
+    write_dataset(replace(dataset, rewards=rewards, observations=observations), tmp_path / "spoilt")
+    card = ingest("mixed", tmp_path / "spoilt", tmp_path / "out")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: MLflow")]
+    assert warnings == [f"warning: mixed: {remark}" for remark in card["remarks"]]
+    assert warnings[0].startswith("warning: mixed: rewards: one is -7.6e+37 in episode 700, step 3, ")
+    assert warnings[1].startswith("warning: mixed: observations: feature 4 of agent 1 is -3e+38 in episode 800, step 2, ")
+    for remark in card["remarks"]:
+        assert remark in (tmp_path / "out/card/card.md").read_text()
+    assert ingest("mixed", raw / "mixed", tmp_path / "sound")["remarks"] == []
+
+
 @pytest.mark.parametrize("rewards", [[5.0] * 4, [0.0, 1.0, 1.0, 2.0], list(np.linspace(-3, 3, 40))])
 def test_the_picture_shows_every_episode(rewards, tmp_path):
     import matplotlib.image
