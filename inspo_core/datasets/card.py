@@ -16,7 +16,7 @@ BINS = 30
 def describe(dataset: EpisodeDataset, content_hash: str) -> dict[str, Any]:
     """The numbers of the card as JSON values; ``content_hash`` is the one of the dataset on disk."""
     returns, lengths = dataset.episode_returns(), dataset.episode_lengths()
-    distinct = len(np.unique(dataset.distinct_episodes()))
+    distinct = len(np.unique(dataset.distinct_episodes))
     quartiles = np.quantile(returns, [0.25, 0.5, 0.75])
     return {
         "name": dataset.name,

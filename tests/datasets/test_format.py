@@ -89,7 +89,8 @@ def test_distinct_episodes_compare_every_field_and_the_last_observation():
         "d", "xor", 2, observations, None, None, np.array([[0], [0], [1], [0], [0]]), np.zeros(5, dtype=np.float32),
         flags(1, 1, 1, 0, 1), flags(0, 0, 0, 1, 0), None, np.arange(6),
     )  # fmt: skip
-    assert dataset.distinct_episodes().tolist() == [0, 0, 2, 3, 4]
+    assert dataset.distinct_episodes.tolist() == [0, 0, 2, 3, 4]
+    assert dataset.distinct_episodes is dataset.distinct_episodes  # of all seeds of a process it is asked once each
 
 
 def test_arrays_stay_on_disk_and_read_only(written):
