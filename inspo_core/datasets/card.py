@@ -52,7 +52,7 @@ def write_card(card: dict[str, Any], directory: Path) -> None:
     """Write ``card.json``, ``card.md`` and ``returns.png`` into ``directory``; the same card gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "card.json", card)
-    (directory / "card.md").write_text(_markdown(card))
+    (directory / "card.md").write_text(_markdown(card), encoding="utf-8")
     _draw_returns(card, directory / "returns.png")
 
 
@@ -84,11 +84,16 @@ def _markdown(card: dict[str, Any]) -> str:
         "action masks": "stored" if card["has_available_actions"] else "none: every action is always available",
         "behavior log-probabilities": "stored" if card["has_behavior_log_probs"] else "not known",
         "content hash": f"`{card['content_hash']}`",
-        **{key: str(value) for key, value in card["provenance"].items() if value is not None},
+        **{_cell(key): _cell(value) for key, value in card["provenance"].items() if value is not None},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     remarks = "".join(f"**Look at this.** {remark}.\n\n" for remark in card["remarks"])
     return f"# Dataset {card['name']}\n\n| | |\n|---|---|\n{table}\n\n{remarks}![Histogram of the episodes' returns](returns.png)\n"
+
+
+def _cell(value: object) -> str:
+    """``value`` as one cell of a table of Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _draw_returns(card: dict[str, Any], path: Path) -> None:

@@ -5,6 +5,7 @@ T transitions, R = T + E rows (every episode keeps the observation after its las
 O observation size, S state size.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from inspo_core.files import file_hash, hash_of, read_json
 
 SCHEMA_VERSION = 1
 META = "meta.json"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # The fields on disk.
 DTYPES = {
@@ -99,7 +101,7 @@ def _check_meta(meta: Any, path: Path) -> None:
     for name, entry in meta["files"].items():
         if name.removesuffix(".npy") not in DTYPES or not name.endswith(".npy"):
             raise InspoError(f"{path}: files has an entry for {cut(name)}, expected {', '.join(f'{field}.npy' for field in DTYPES)}")
-        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
+        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or not SHA256.fullmatch(str(entry.get("sha256"))):
             raise InspoError(f"{path}: files.{name} is {cut(entry)}, expected its bytes and sha256; write the dataset anew")
 
 

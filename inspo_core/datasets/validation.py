@@ -1,5 +1,6 @@
 """What every dataset must satisfy, checked value by value; the first breach ends in one sentence."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 from inspo_core.datasets.episodes import PER_ROW, EpisodeDataset
 from inspo_core.datasets.npy import cut
 from inspo_core.errors import InspoError
-from inspo_core.files import canonical_json
 
 MAX_ACTIONS = 2**15  # actions are stored as 16-bit integers
 
@@ -52,7 +52,7 @@ def _check_types(dataset: EpisodeDataset, place: Path | str) -> None:
     if not dataset.name or not dataset.env:
         raise InspoError(f"{place}: name is {dataset.name!r} and env is {dataset.env!r}, expected two names")
     try:
-        canonical_json(dataset.provenance)
+        json.dumps(dataset.provenance, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise InspoError(f"{place}: provenance is {cut(dataset.provenance)}, expected JSON: {error}") from error
     if not 1 <= dataset.n_actions <= MAX_ACTIONS:

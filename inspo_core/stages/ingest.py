@@ -11,6 +11,7 @@ from inspo_core.datasets.card import describe, write_card
 from inspo_core.datasets.episodes import EpisodeDataset
 from inspo_core.datasets.format import content_hash, read_dataset
 from inspo_core.datasets.formats.table import FORMATS, Format
+from inspo_core.datasets.npy import cut
 from inspo_core.datasets.writer import episode_writer
 from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError, warn
@@ -87,7 +88,7 @@ def check_game(episodes: EpisodeDataset, dataset: str, env: str, place: Path) ->
     game = GAMES.entry(env, f"parameter ingest.sources.{dataset}.env")
     if episodes.env != env:
         raise InspoError(
-            f"{place} was collected in the game {episodes.env!r}, but params.yaml says {env!r}; correct ingest.sources.{dataset}.env"
+            f"{place} was collected in the game {cut(episodes.env)}, but params.yaml says {env!r}; correct ingest.sources.{dataset}.env"
         )
     found = {
         "n_agents": (episodes.n_agents, game.n_agents),

@@ -158,6 +158,8 @@ def test_not_a_dataset_at_all(tmp_path):
         (lambda meta: meta.update(n_transitions=8), "n_transitions is 8, the arrays hold 7"),
         (lambda meta: meta["files"].update({"rewards.npy": 5}), "files.rewards.npy is 5, expected its bytes and sha256"),
         (lambda meta: meta["files"].update({"rewards.npy": [1] * 999}), "files.rewards.npy is [1, 1, 1"),
+        (lambda meta: meta["files"]["rewards.npy"].update(sha256="a\nb"), "expected its bytes and sha256"),
+        (lambda meta: meta.update(provenance={"source": "\ud800"}), "provenance is {'source': '\\ud800'}, expected JSON"),
         (lambda meta: meta["files"]["rewards.npy"].update(bytes=True), "expected its bytes and sha256"),
         (lambda meta: meta["files"].update({"masks.npy": {}}), "files has an entry for 'masks.npy', expected observations.npy, states.npy"),
         (lambda meta: meta["files"].update({"observations": {}}), "files has an entry for 'observations', expected observations.npy"),

@@ -67,6 +67,14 @@ def test_output_is_the_dataset_under_its_new_name_with_card_and_run(raw, tmp_pat
         assert words in text
 
 
+def test_whatever_the_provenance_says_is_one_cell_of_the_card(raw, tmp_path):
+    provenance = {"so|urce": "one\ntwo | three", "é": ["ü"]}
+    write_dataset(replace(read_dataset(raw / "c"), provenance=provenance), tmp_path / "other")
+    assert ingest("c", tmp_path / "other", tmp_path / "out")["provenance"] == provenance
+    lines = (tmp_path / "out/card/card.md").read_text(encoding="utf-8").splitlines()
+    assert r"| so\|urce | one two \| three |" in lines and "| é | ['ü'] |" in lines
+
+
 def test_the_same_input_gives_the_same_bytes_the_picture_too(raw, tmp_path):
     ingest("mixed", raw / "mixed", tmp_path / "one")
     ingest("mixed", raw / "mixed", tmp_path / "two")
@@ -189,6 +197,8 @@ def test_missing_raw_files(tmp_path):
 
 def test_data_of_another_game(raw, tmp_path):
     assert "was collected in the game 'xor', but params.yaml says 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
+    write_dataset(replace(read_dataset(raw / "c"), env="x" * 100_000), tmp_path / "long")
+    assert len(refused("c", tmp_path / "long", tmp_path / "out")) < 400 + len(str(tmp_path))
     unknown = {"c": SourceConfig(format="native", env="chess")}
     assert "there is no game 'chess'" in refused("c", raw / "c", tmp_path / "out", unknown)
 

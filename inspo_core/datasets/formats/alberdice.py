@@ -103,7 +103,7 @@ def _is_flag(values: np.ndarray) -> np.ndarray:
 
 
 def _fits(values: np.ndarray) -> np.ndarray:
-    largest = float(np.finfo(np.float32).max)
+    largest = np.float64(np.finfo(np.float32).max)  # NumPy would make a number of Python's as narrow as the values
     return (values >= -largest) & (values <= largest)
 
 

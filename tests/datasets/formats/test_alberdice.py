@@ -145,6 +145,7 @@ def put(key: str, index: tuple[int, ...], value: float, kind: str = "f8"):
         ("avail_actions", (2, 3, 0, 1), np.nan, "f4", "0 or 1"),
         ("terminated", (0, 0, 0), 0.5, "f4", "0 or 1"),
         ("filled", (1, 4, 0), 2, "i8", "0 or 1"),
+        ("reward", (0, 1, 0), np.inf, "f2", "a finite number within the range of float32"),
         ("reward", (0, 1, 0), 1e39, "f8", "a finite number within the range of float32"),
         ("reward", (0, 1, 0), np.nan, "f4", "a finite number within the range of float32"),
         ("state", (2, 3, 5), -np.inf, "f8", "a finite number within the range of float32"),
