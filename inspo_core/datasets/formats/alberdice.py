@@ -14,9 +14,12 @@ import numpy as np
 from inspo_core.datasets.episodes import BLOCK, EpisodeDataset
 from inspo_core.datasets.formats.table import AlberDICEOptions
 from inspo_core.datasets.npy import open_array
-from inspo_core.errors import InspoError
+from inspo_core.datasets.scales import ROUNDING
+from inspo_core.errors import InspoError, warn
 
 FLAG, NUMBER = "0 or 1", "a finite number within the range of float32"
+
+NOISE = 2.0**-40  # of a number: what varies by less in doubles is constant up to their rounding
 
 # key -> the letters of its axes after (E, T1)
 AXES = {
@@ -49,6 +52,9 @@ def read(directory: Path, name: str, game: str, options: AlberDICEOptions) -> It
         "timeout_at": options.timeout_at,
     }
     at_once = max(1, BLOCK // rows)
+    if rounded := [*_rounded_away(raw, "obs", at_once), *_rounded_away(raw, "state", at_once)]:
+        provenance["rounding"] = "; ".join(rounded)
+        warn(f"{directory}: {provenance['rounding']}; subtract what is constant in it before it is stored as float32")
     for first in range(0, episodes, at_once):
         part = {key: array[first : first + at_once] for key, array in raw.items()}
         yield EpisodeDataset(name=name, env=game, provenance=provenance, **_unpadded(part, first, options.timeout_at, directory))
@@ -96,6 +102,25 @@ def _unpadded(raw: dict[str, np.ndarray], first: int, timeout_at: int | None, di
         "behavior_log_probs": None,
         "episode_offsets": np.concatenate([[0], np.cumsum(lengths)]),
     }
+
+
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is refused later
+def _rounded_away(raw: dict[str, np.ndarray], key: str, at_once: int) -> list[str]:
+    """A sentence if features of ``key`` vary by so little that float32 makes them constant, though the file has them in more digits."""
+    if np.can_cast(raw[key].dtype, np.float32):
+        return []
+    lowest, highest = np.full(raw[key].shape[2:], np.inf), np.full(raw[key].shape[2:], -np.inf)
+    for first in range(0, len(raw[key]), at_once):
+        values = raw[key][first : first + at_once][raw["filled"][first : first + at_once, :, 0] != 0].astype(np.float64)
+        lowest = np.minimum(lowest, values.min(axis=0, initial=np.inf))
+        highest = np.maximum(highest, values.max(axis=0, initial=-np.inf))
+    largest, span = np.maximum(np.abs(lowest), np.abs(highest)), highest - lowest
+    features = np.argwhere((span < ROUNDING * largest) & (span > NOISE * largest)).tolist()
+    if not features:
+        return []
+    first_one = tuple(features[0])
+    where = f"{key}.npy[..., {', '.join(map(str, first_one))}]" + (f" and {len(features) - 1} more features" if features[1:] else "")
+    return [f"{where} varies by {span[first_one]:.3g} beside {largest[first_one]:.6g}, which float32 does not tell from a constant"]
 
 
 def _is_flag(values: np.ndarray) -> np.ndarray:

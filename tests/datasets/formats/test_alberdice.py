@@ -159,6 +159,27 @@ def test_no_value_is_cast_that_the_dataset_could_not_hold(arrays, folder, key, i
     assert error_of(folder) == f"{folder / key}.npy[{place}] is {arrays[key][index]}, expected {expected}"
 
 
+@pytest.mark.parametrize(("key", "index"), [("obs", (1, 3)), ("state", (4,))])
+@pytest.mark.parametrize("kind", ["f8", "i8", "i4"])
+def test_what_float32_rounds_away_is_said_and_kept_in_the_provenance(arrays, folder, capsys, key, index, kind):
+    arrays[key] = arrays[key].astype(kind)
+    arrays[key][(..., *index)] = 1_764_300_000 + np.arange(T1)
+    save(arrays, folder)
+    provenance = read_alberdice(folder, "small", "bridge", timeout_at=None).provenance
+    place = ", ".join(map(str, index))
+    assert provenance["rounding"] == f"{key}.npy[..., {place}] varies by 4 beside 1.7643e+09, which float32 does not tell from a constant"
+    assert capsys.readouterr().err.startswith(f"warning: {folder}: {provenance['rounding']}; subtract")
+
+
+@pytest.mark.parametrize("values", [0.1 + 1e-16 * np.arange(T1), 1e9 * np.arange(T1), np.full(T1, 1_764_300_001.0), 1e-9 * np.arange(T1)])
+def test_nothing_is_said_of_doubles_that_float32_can_hold(arrays, folder, capsys, values):
+    arrays["state"] = arrays["state"].astype("f8")
+    arrays["state"][..., 2] = values
+    save(arrays, folder)
+    assert "rounding" not in read_alberdice(folder, "small", "bridge", timeout_at=None).provenance
+    assert not capsys.readouterr().err
+
+
 def test_whole_numbers_of_any_type_and_any_padding_are_read(arrays, folder):
     expected = read_alberdice(folder, "small", "bridge", timeout_at=None)
     padding = arrays["filled"][..., 0] == 0
