@@ -43,7 +43,7 @@ def split_episodes(dataset: EpisodeDataset, share: float, seed: int, device: str
     order = numpy_stream(seed, "held out").permutation(dataset.n_episodes)
     count = min(max(1, round(share * dataset.n_episodes)), max(1, dataset.n_episodes - 1))
     held_out, train = order[:count], order[count:] if dataset.n_episodes > 1 else order
-    distinct = dataset.distinct_episodes()
+    distinct = dataset.distinct_episodes
     repeated = float(np.isin(distinct[held_out], distinct[train]).mean())
     episode_of = np.repeat(np.arange(dataset.n_episodes), dataset.episode_lengths())
     of_train, of_held_out = (torch.as_tensor(np.flatnonzero(np.isin(episode_of, part)), device=device) for part in (train, held_out))

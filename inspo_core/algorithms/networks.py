@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from inspo_core.datasets.scales import least_deviation
+
 # Log-probability given to unavailable actions: zero probability, yet finite, so that 0 * log 0 stays 0.
 IMPOSSIBLE = -1e9
 PART = 2**17  # numbers of which statistics are taken at once, a megabyte in double precision
@@ -140,37 +142,61 @@ def whole(log_probs: Tensor) -> Tensor:
 
 
 class Standardizer:
-    """Shifts and scales features to mean 0 and deviation 1; constant features, up to rounding, keep their scale."""
+    """Shifts and scales features to mean 0 and deviation 1; constant ones become 0, those that are so up to rounding about 0.
+
+    What is finite in the data that were fitted stays finite, whatever their scale.
+    """
 
     def __init__(self, mean: Tensor, scale: Tensor):
         self.mean, self.scale = mean, scale
 
     @classmethod
     def fit(cls, values: Tensor) -> "Standardizer":
-        """``values`` (..., B, F) -> statistics over B."""
-        mean = values.mean(-2, keepdim=True)
-        deviation = _deviation(values, mean)
-        constant = deviation <= 1e-5 * mean.abs().clamp(min=1e-6)
-        return cls(mean, torch.where(constant, torch.ones_like(deviation), deviation))
+        """``values`` (..., B, F) -> statistics over B, computed in double precision."""
+        mean = _mean(values)
+        centre = mean.to(values)
+        deviation = _deviation(values, centre)
+        constant = deviation <= least_deviation(mean)
+        rounding = torch.where(deviation > 0, mean.abs().clamp(min=1), 1)  # a scale beside which what rounding leaves is nothing
+        return cls(centre, torch.where(constant, rounding, deviation).to(values))
 
     def __call__(self, values: Tensor) -> Tensor:
-        return (values - self.mean) / self.scale
+        return _within_range(values - self.mean) / self.scale
 
     def standardize_(self, values: Tensor) -> None:
         """The same in place."""
-        values.sub_(self.mean).div_(self.scale)
+        _within_range(values.sub_(self.mean)).div_(self.scale)
+
+
+def _within_range(differences: Tensor) -> Tensor:
+    """``differences``, in place, infinite where two numbers were further apart than any is from 0, as the largest numbers of their type."""
+    largest = torch.finfo(differences.dtype).max
+    return differences.clamp_(-largest, largest)
+
+
+def _parts(values: Tensor) -> tuple[Tensor, ...]:
+    """``values`` (..., B, F) in parts of B that fit the processor's cache when they are doubles."""
+    return values.split(max(1, PART * values.shape[-2] // values.numel()), -2)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean of ``values`` (..., B, F) over B, in double precision: (..., 1, F)."""
+    total = torch.zeros_like(values[..., :1, :], dtype=torch.float64)
+    for part in _parts(values):
+        total += part.double().sum(-2, keepdim=True)
+    return total / values.shape[-2]
 
 
 def _deviation(values: Tensor, mean: Tensor) -> Tensor:
     """The standard deviation of ``values`` (..., B, F) over B, in double precision; ``mean`` is only about theirs.
 
-    In parts that fit the processor's cache: ``std`` of PyTorch takes ten times as long on a processor, for the same bits.
+    In parts: ``std`` of PyTorch takes ten times as long on a processor, for the same bits.
     """
     centre = mean.double()
     total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
     size = values.shape[-2]
-    for part in values.split(max(1, PART * size // values.numel()), -2):
+    for part in _parts(values):
         apart = part - centre
         total += apart.sum(-2, keepdim=True)
         squares += apart.square_().sum(-2, keepdim=True)
-    return (squares / size - (total / size).square()).clamp(min=0).sqrt().to(values)
+    return (squares / size - (total / size).square()).clamp(min=0).sqrt()

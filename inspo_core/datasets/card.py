@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from inspo_core.datasets.episodes import EpisodeDataset
+from inspo_core.datasets.scales import scale_remarks
 from inspo_core.files import write_json
 
 MAX_BARS = 12  # up to so many distinct returns get a bar each; more are binned
@@ -15,7 +16,7 @@ BINS = 30
 def describe(dataset: EpisodeDataset, content_hash: str) -> dict[str, Any]:
     """The numbers of the card as JSON values; ``content_hash`` is the one of the dataset on disk."""
     returns, lengths = dataset.episode_returns(), dataset.episode_lengths()
-    distinct = len(np.unique(dataset.distinct_episodes()))
+    distinct = len(np.unique(dataset.distinct_episodes))
     quartiles = np.quantile(returns, [0.25, 0.5, 0.75])
     return {
         "name": dataset.name,
@@ -43,6 +44,7 @@ def describe(dataset: EpisodeDataset, content_hash: str) -> dict[str, Any]:
         "truncated_episodes": int(dataset.truncations.sum()),
         "distinct_episodes": distinct,
         "duplicate_rate": _number(1 - distinct / dataset.n_episodes),
+        "remarks": scale_remarks(dataset),
     }
 
 
@@ -50,7 +52,7 @@ def write_card(card: dict[str, Any], directory: Path) -> None:
     """Write ``card.json``, ``card.md`` and ``returns.png`` into ``directory``; the same card gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "card.json", card)
-    (directory / "card.md").write_text(_markdown(card))
+    (directory / "card.md").write_text(_markdown(card), encoding="utf-8")
     _draw_returns(card, directory / "returns.png")
 
 
@@ -82,10 +84,16 @@ def _markdown(card: dict[str, Any]) -> str:
         "action masks": "stored" if card["has_available_actions"] else "none: every action is always available",
         "behavior log-probabilities": "stored" if card["has_behavior_log_probs"] else "not known",
         "content hash": f"`{card['content_hash']}`",
-        **{key: str(value) for key, value in card["provenance"].items() if value is not None},
+        **{_cell(key): _cell(value) for key, value in card["provenance"].items() if value is not None},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"# Dataset {card['name']}\n\n| | |\n|---|---|\n{table}\n\n![Histogram of the episodes' returns](returns.png)\n"
+    remarks = "".join(f"**Look at this.** {remark}.\n\n" for remark in card["remarks"])
+    return f"# Dataset {card['name']}\n\n| | |\n|---|---|\n{table}\n\n{remarks}![Histogram of the episodes' returns](returns.png)\n"
+
+
+def _cell(value: object) -> str:
+    """``value`` as one cell of a table of Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _draw_returns(card: dict[str, Any], path: Path) -> None:

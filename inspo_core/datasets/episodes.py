@@ -80,6 +80,7 @@ class EpisodeDataset:
             yield self.episodes(start, stop := max(stop, start + 1))
             start = stop
 
+    @cached_property
     def distinct_episodes(self) -> np.ndarray:
         """(E,) int64: for each episode the first episode that equals it exactly in all fields but the behavior log-probabilities.
 

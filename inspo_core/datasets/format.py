@@ -5,18 +5,21 @@ T transitions, R = T + E rows (every episode keeps the observation after its las
 O observation size, S state size.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inspo_core.datasets.episodes import EpisodeDataset
+from inspo_core.datasets.npy import cut, open_array
 from inspo_core.datasets.validation import validate, validate_sizes
 from inspo_core.errors import InspoError
 from inspo_core.files import file_hash, hash_of, read_json
 
 SCHEMA_VERSION = 1
 META = "meta.json"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # The fields on disk.
 DTYPES = {
@@ -51,7 +54,7 @@ def read_dataset(directory: Path, *, verify: bool = False) -> EpisodeDataset:
     validate_sizes(dataset, directory)
     for key in ("n_agents", "n_episodes", "n_transitions"):
         if meta[key] != getattr(dataset, key):
-            raise InspoError(f"{meta_path}: {key} is {meta[key]}, the arrays hold {getattr(dataset, key)}; write the dataset anew")
+            raise InspoError(f"{meta_path}: {key} is {cut(meta[key])}, the arrays hold {getattr(dataset, key)}; write the dataset anew")
     if verify:
         check_hashes(directory)
         validate(dataset, directory)
@@ -87,14 +90,19 @@ def game_of(directory: Path) -> str:
 def _check_meta(meta: Any, path: Path) -> None:
     if not isinstance(meta, dict) or "schema_version" not in meta:
         raise InspoError(f"{path} has no schema_version, so this is not a dataset in the project's format; see docs/datasets.md")
-    if meta["schema_version"] != SCHEMA_VERSION:
+    if type(meta["schema_version"]) is not int or meta["schema_version"] != SCHEMA_VERSION:
         raise InspoError(
-            f"{path}: schema_version is {meta['schema_version']!r}, this version reads {SCHEMA_VERSION}; write the dataset anew with it"
+            f"{path}: schema_version is {cut(meta['schema_version'])}, this version reads {SCHEMA_VERSION}; write the dataset anew with it"
         )
     types = {"name": str, "env": str, "n_agents": int, "n_actions": int, "n_episodes": int, "n_transitions": int}
     for key, kind in {**types, "files": dict, "provenance": dict}.items():
-        if not isinstance(meta.get(key), kind):
-            raise InspoError(f"{path}: {key} is {meta.get(key)!r}, expected a JSON {kind.__name__}; write the dataset anew")
+        if type(meta.get(key)) is not kind:  # True is an int elsewhere
+            raise InspoError(f"{path}: {key} is {cut(meta.get(key))}, expected a JSON {kind.__name__}; write the dataset anew")
+    for name, entry in meta["files"].items():
+        if name.removesuffix(".npy") not in DTYPES or not name.endswith(".npy"):
+            raise InspoError(f"{path}: files has an entry for {cut(name)}, expected {', '.join(f'{field}.npy' for field in DTYPES)}")
+        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or not SHA256.fullmatch(str(entry.get("sha256"))):
+            raise InspoError(f"{path}: files.{name} is {cut(entry)}, expected its bytes and sha256; write the dataset anew")
 
 
 def _read_field(directory: Path, name: str, files: dict) -> np.ndarray | None:
@@ -103,18 +111,12 @@ def _read_field(directory: Path, name: str, files: dict) -> np.ndarray | None:
         if name in OPTIONAL:
             return None
         raise InspoError(f"{directory / META}: files has no entry for {path.name}, which every dataset needs; write the dataset anew")
-    entry = files[path.name]
-    if not isinstance(entry, dict) or not isinstance(entry.get("bytes"), int) or not isinstance(entry.get("sha256"), str):
-        raise InspoError(f"{directory / META}: files.{path.name} is {entry!r}, expected its bytes and sha256; write the dataset anew")
     if not path.is_file():
         raise InspoError(f"{path} is missing though {META} lists it; get the dataset anew (`dvc checkout` or the stage that makes it)")
     size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise InspoError(f"{path} holds {size} bytes, {META} says {entry['bytes']}: it was cut off or changed; get the dataset anew")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InspoError(f"{path} is not a readable .npy file ({error}); get the dataset anew") from error
+    if size != (recorded := files[path.name]["bytes"]):
+        raise InspoError(f"{path} holds {size} bytes, {META} says {cut(recorded)}: it was cut off or changed; get the dataset anew")
+    array = open_array(path, "get the dataset anew")
     if array.dtype != DTYPES[name]:
         raise InspoError(f"{path}: {name} are stored as {array.dtype}, expected {DTYPES[name]}; write the dataset anew")
     return np.array(array) if name == "episode_offsets" else array

@@ -1,11 +1,13 @@
 """What every dataset must satisfy, checked value by value; the first breach ends in one sentence."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from inspo_core.datasets.episodes import PER_ROW, EpisodeDataset
+from inspo_core.datasets.npy import cut
 from inspo_core.errors import InspoError
 
 MAX_ACTIONS = 2**15  # actions are stored as 16-bit integers
@@ -49,6 +51,10 @@ def validate_sizes(dataset: EpisodeDataset, place: Path | str, start: Position =
 def _check_types(dataset: EpisodeDataset, place: Path | str) -> None:
     if not dataset.name or not dataset.env:
         raise InspoError(f"{place}: name is {dataset.name!r} and env is {dataset.env!r}, expected two names")
+    try:
+        json.dumps(dataset.provenance, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InspoError(f"{place}: provenance is {cut(dataset.provenance)}, expected JSON: {error}") from error
     if not 1 <= dataset.n_actions <= MAX_ACTIONS:
         raise InspoError(f"{place}: n_actions is {dataset.n_actions}, expected 1 to {MAX_ACTIONS}")
     kinds = {"observations": "f4", "states": "f4", "available_actions": "?", "rewards": "f4", "terminations": "?"}

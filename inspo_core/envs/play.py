@@ -11,7 +11,7 @@ import numpy as np
 from inspo_core.envs.base import Env, Observation, Step
 from inspo_core.rng import numpy_stream
 
-RANDOM_EPISODES = 50_000  # of a reference
+RANDOM_EPISODES = 50_000  # of a reference that cannot be had exactly
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def play(env: Env, choose: Callable[[Observation], np.ndarray], seeds: np.ndarra
 
 
 def random_return(env: Env, episodes: int = RANDOM_EPISODES) -> float:
-    """Mean return of ``episodes`` in which every agent plays uniformly among its available actions: what a score of 0 is."""
+    """Mean return of ``episodes`` in which every agent plays uniformly among its available actions: about what a score of 0 is."""
     rng = numpy_stream(0, "random play")
     seeds = rng.integers(2**63, size=episodes)
 

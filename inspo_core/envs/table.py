@@ -1,9 +1,10 @@
 """The games by name: their sizes and references as data, and what plays them, which is imported when it is to play.
 
-A reference of random play is the mean return of 50,000 episodes as :func:`inspo_core.envs.play.random_return` plays them; the best returns
-follow from the payoffs, Bridge's from dynamic programming (tests/envs/bridge_optimum.py). A test makes them all anew.
+The references of the games here are exact: they follow from the payoffs of all joint actions, Bridge's from dynamic programming
+(tests/envs/bridge_returns.py). A test makes them all anew.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ class Game(Entry):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     episodes_at_once: int | None = None  # an evaluation plays no more side by side; None: all
     best: float | None = None  # highest expected return of an episode, where it is known
-    random: float | None = None  # mean return of uniformly random play, where it is known
+    random: float | None = None  # expected return of uniformly random play, where it is known
     obtained: str = ""  # how best and random were
 
     def spec(self, name: str) -> EnvSpec:
@@ -38,8 +39,8 @@ class Game(Entry):
         return {"arguments": dict(self.arguments), **{name: getattr(self, name) for name in sizes}}
 
 
-_PLAYED = "best: the largest payoff; random: 50,000 random episodes"
-_BRIDGE = "best: dynamic programming, which partial observation does not lower; random: 50,000 random episodes"
+_PAYOFFS = "best: the largest payoff; random: the mean payoff of all joint actions"
+_BRIDGE = "best and random: dynamic programming; partial observation does not lower best"
 
 
 def _one_step(target: str, n_agents: int, n_actions: int, best: float, random: float) -> Game:
@@ -52,7 +53,7 @@ def _one_step(target: str, n_agents: int, n_actions: int, best: float, random: f
         time_limit=1,
         best=best,
         random=random,
-        obtained=_PLAYED,
+        obtained=_PAYOFFS,
     )
 
 
@@ -65,21 +66,23 @@ def _bridge(target: str, observation_size: int) -> Game:
         state_size=8,
         time_limit=50,
         best=-1.2354525995574737,
-        random=-17.541110784863555,
+        random=-17.55857194903336,
         obtained=_BRIDGE,
     )
 
 
-_XOR = {3: -0.74708, 4: -1.50046, 5: -2.1909, 6: -2.81494, 7: -3.39638, 8: -3.94024}  # random play, by number of agents
-_PERMUTATION = {2: 0.49786, 3: 0.22118, 4: 0.09352, 5: 0.03806, 6: 0.01522, 7: 0.00634, 8: 0.00216}
+# Random play, by number N of agents. XOR: the number of Bs is N / 2 in the mean, which costs as much; but one B, of probability N / 2^N,
+# pays 1 in place of -1.
+_XOR = {n: 2 * n / 2**n - n / 2 for n in range(3, 9)}
+_PERMUTATION = {n: math.factorial(n) / n**n for n in range(2, 9)}
 
 GAMES: Table[Game] = Table(
     "game",
     "inspo.games",
     Game,
     {
-        "xor": _one_step("inspo_core.envs.matrix:xor", 2, 2, best=1.0, random=-0.00246),
-        "mne": _one_step("inspo_core.envs.matrix:mne", 2, 3, best=20.0, random=-9.5012),
+        "xor": _one_step("inspo_core.envs.matrix:xor", 2, 2, best=1.0, random=0.0),
+        "mne": _one_step("inspo_core.envs.matrix:mne", 2, 3, best=20.0, random=-85 / 9),
         **{f"xor{n}": _one_step("inspo_core.envs.one_step:xor_game", n, 2, 1.0, random) for n, random in _XOR.items()},
         **{f"permutation{n}": _one_step("inspo_core.envs.one_step:permutation_game", n, n, 1.0, r) for n, r in _PERMUTATION.items()},
         "bridge": _bridge("inspo_core.envs.bridge:Bridge", 8),

@@ -207,6 +207,49 @@ def test_standardizer_tells_small_features_from_rounding():
     assert done[..., 2].abs().max() < 0.01
 
 
+LARGEST = torch.finfo(torch.float32).max
+
+
+@pytest.mark.parametrize("value", [1.7643e9, -1.7643e9, 0.1, -7.0, 1e30, LARGEST, -LARGEST, 1e-40, 16777217.0])
+@pytest.mark.parametrize("rows", [1, 7, 100_003])
+def test_a_constant_of_any_size_becomes_0(value, rows):
+    values = torch.full((2, rows, 1), value)
+    fitted = Standardizer.fit(values)
+    assert (fitted(values) == 0).all() and (fitted.scale == 1).all()
+    fitted.standardize_(values)
+    assert (values == 0).all()
+
+
+@pytest.mark.parametrize("span", [2e4, 1e6, 1e9])
+def test_a_clock_that_moves_by_little_is_standardised(span):
+    values = (1.7643e9 + span * torch.arange(10_000, dtype=torch.float64) / 10_000).float()[:, None]
+    done = Standardizer.fit(values)(values)
+    assert (
+        done.std().item() == pytest.approx(1, rel=0.01)
+        and abs(done.mean().item()) < 0.1
+        and done.unique().numel() == values.unique().numel()
+    )
+
+
+def test_a_clock_that_hardly_moves_is_a_constant():
+    values = (1.7643e9 + torch.arange(1000) % 600).float()[:, None]
+    assert values.unique().numel() > 1
+    assert Standardizer.fit(values)(values).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("sentinel", [-LARGEST, LARGEST, 1e38, torch.finfo(torch.float32).tiny])
+@pytest.mark.parametrize("other", [0.0, 1.0, LARGEST, -LARGEST])
+@pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.9])
+def test_what_is_finite_stays_finite(sentinel, other, share):
+    values = torch.where(torch.arange(10_000)[:, None] < share * 10_000, sentinel, other)
+    done = Standardizer.fit(values)(values)
+    in_place = values.clone()
+    Standardizer.fit(values).standardize_(in_place)
+    assert done.isfinite().all() and torch.equal(done, in_place) and done.abs().max() <= 101
+    if abs(sentinel - other) > 1:
+        assert done.unique().numel() == 2
+
+
 def test_a_policy_s_agents_act_on_their_own_standardised_observations(network, modules):
     values = torch.randn(N, 50, SIZES[0], generator=torch.Generator().manual_seed(3)) * 4 + 2
     observations = torch.randn(9, N, SIZES[0], generator=torch.Generator().manual_seed(4)) * 4 + 2

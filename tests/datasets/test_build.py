@@ -188,6 +188,6 @@ def test_the_table_in_the_docs_tells_the_truth(sets):
     assert set(table) == set(SETS)
     for name, (_, episodes, transitions, mean, extremes, truncated, distinct) in table.items():
         dataset, returns = sets[name], sets[name].episode_returns()
-        found = [dataset.n_episodes, dataset.n_transitions, dataset.truncations.sum(), len(set(dataset.distinct_episodes().tolist()))]
+        found = [dataset.n_episodes, dataset.n_transitions, dataset.truncations.sum(), len(set(dataset.distinct_episodes.tolist()))]
         assert [int(episodes), int(transitions), int(truncated), int(distinct)] == found, name
         assert [float(mean), *map(float, extremes.split(", "))] == pytest.approx([returns.mean(), returns.min(), returns.max()], abs=5e-4)

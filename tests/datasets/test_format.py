@@ -24,6 +24,11 @@ def edit_meta(directory: Path, change) -> None:
     path.write_text(json.dumps(meta))
 
 
+def update_entry(path: Path) -> None:
+    """Bytes and hash of a field's file as meta.json should say them."""
+    edit_meta(path.parent, lambda meta: meta["files"].update({path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}}))
+
+
 def error_of(directory: Path, verify: bool = False) -> str:
     with pytest.raises(InspoError) as caught:
         read_dataset(directory, verify=verify)
@@ -84,7 +89,8 @@ def test_distinct_episodes_compare_every_field_and_the_last_observation():
         "d", "xor", 2, observations, None, None, np.array([[0], [0], [1], [0], [0]]), np.zeros(5, dtype=np.float32),
         flags(1, 1, 1, 0, 1), flags(0, 0, 0, 1, 0), None, np.arange(6),
     )  # fmt: skip
-    assert dataset.distinct_episodes().tolist() == [0, 0, 2, 3, 4]
+    assert dataset.distinct_episodes.tolist() == [0, 0, 2, 3, 4]
+    assert dataset.distinct_episodes is dataset.distinct_episodes  # of all seeds of a process it is asked once each
 
 
 def test_arrays_stay_on_disk_and_read_only(written):
@@ -151,6 +157,18 @@ def test_not_a_dataset_at_all(tmp_path):
         (lambda meta: meta.update(n_agents=3), "n_agents is 3, the arrays hold 2"),
         (lambda meta: meta.update(n_transitions=8), "n_transitions is 8, the arrays hold 7"),
         (lambda meta: meta["files"].update({"rewards.npy": 5}), "files.rewards.npy is 5, expected its bytes and sha256"),
+        (lambda meta: meta["files"].update({"rewards.npy": [1] * 999}), "files.rewards.npy is [1, 1, 1"),
+        (lambda meta: meta["files"]["rewards.npy"].update(sha256="a\nb"), "expected its bytes and sha256"),
+        (lambda meta: meta.update(provenance={"source": "\ud800"}), "provenance is {'source': '\\ud800'}, expected JSON"),
+        (lambda meta: meta["files"]["rewards.npy"].update(bytes=True), "expected its bytes and sha256"),
+        (lambda meta: meta["files"].update({"masks.npy": {}}), "files has an entry for 'masks.npy', expected observations.npy, states.npy"),
+        (lambda meta: meta["files"].update({"observations": {}}), "files has an entry for 'observations', expected observations.npy"),
+        (lambda meta: meta.update(files=[]), "files is [], expected a JSON dict"),
+        (lambda meta: meta.update(n_episodes=True), "n_episodes is True, expected a JSON int"),
+        (lambda meta: meta.update(n_agents=2.0), "n_agents is 2.0, expected a JSON int"),
+        (lambda meta: meta.update(schema_version=True), "schema_version is True, this version reads 1"),
+        (lambda meta: meta.update(name=["a"] * 999), "name is ['a', 'a'"),
+        (lambda meta: meta.update(provenance={"seen": float("inf")}), "provenance is {'seen': inf}, expected JSON"),
         (lambda meta: meta.update(n_actions=2), "available_actions have shape (10, 2, 3), expected (10, 2, 2)"),
     ],
 )
@@ -168,7 +186,7 @@ def test_wrong_type_on_disk_and_files_that_are_no_arrays(written, verify):
         (lambda: np.save(path, np.array([{}], dtype=object), allow_pickle=True), "rewards.npy is not a readable .npy file"),
     ]:
         make()
-        edit_meta(written, lambda meta: meta["files"].update({path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)}}))
+        update_entry(path)
         assert words in error_of(written, verify)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspo_core.envs import GAMES, bridge, make_env
-from tests.envs.bridge_optimum import action_values
+from tests.envs.bridge_returns import action_values
 
 STAY, UP, DOWN, RIGHT, LEFT = range(5)
 ALBERDICE = Path(__file__).resolve().parents[3] / "shared/data/alberdice/bridge_from_start/buffer_optimal"

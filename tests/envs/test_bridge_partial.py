@@ -5,7 +5,7 @@ import pytest
 
 from inspo_core.envs import GAMES, bridge, make_env
 from inspo_core.envs.bridge_partial import places, views
-from tests.envs.bridge_optimum import JOINT_ACTIONS, action_values
+from tests.envs.bridge_returns import JOINT_ACTIONS, action_values
 
 STAY, UP, DOWN, RIGHT, LEFT = range(5)
 

@@ -11,7 +11,7 @@ from inspo_core.envs import GAMES, Env, bridge, make_env
 from inspo_core.envs.base import Observation, Step
 from inspo_core.envs.play import play, random_return
 from inspo_core.errors import InspoError
-from tests.envs.bridge_optimum import action_values
+from tests.envs.bridge_returns import action_values, random_values
 
 E = 7
 
@@ -54,24 +54,45 @@ def test_name_and_references_are_no_rules():
     assert replace(game, arguments={"map": "wide"}).rules != game.rules != replace(game, episodes_at_once=8).rules
 
 
+def payoffs(name: str) -> Iterator[np.ndarray]:
+    """Those of all joint actions of a game of one step, some at a time."""
+    game, env = GAMES[name], make_env(name)
+    joint = game.n_actions**game.n_agents
+    for start in range(0, joint, 2**18):
+        numbers = np.arange(start, min(start + 2**18, joint))
+        env.reset(numbers)
+        yield env.step(np.stack(np.unravel_index(numbers, (game.n_actions,) * game.n_agents), axis=1)).rewards
+    env.close()
+
+
 @pytest.mark.parametrize("name", [name for name, game in GAMES.items() if game.random is not None])
 def test_the_reference_of_random_play_is_what_random_play_earns(name):
-    env = make_env(name)
-    assert random_return(env) == pytest.approx(GAMES[name].random, abs=1e-12)
-    env.close()
+    """Of games of one step the mean over all joint actions, of Bridge what dynamic programming finds; others are played."""
+    game = GAMES[name]
+    if game.time_limit == 1:
+        expected = sum(part.sum() for part in payoffs(name)) / game.n_actions**game.n_agents
+    elif name.startswith("bridge"):
+        expected = random_values(game.time_limit - 1)[tuple(bridge.STARTS)].mean()  # the step at the limit pays nothing
+    else:
+        env = make_env(name)
+        expected = random_return(env)
+        env.close()
+    assert expected == pytest.approx(game.random, abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "deviation"), [("xor", 1.3), ("mne", 16), ("xor8", 2.6), ("permutation4", 0.3), ("bridge", 4)])
+def test_episodes_of_random_play_earn_the_reference_in_the_mean(name, deviation):
+    """Within five standard errors, and not exactly; ``deviation`` is at least that of a return."""
+    found = random_return(make_env(name), 20_000)
+    assert 0 < abs(found - GAMES[name].random) < 5 * deviation / 20_000**0.5
 
 
 @pytest.mark.parametrize("name", [name for name, game in GAMES.items() if game.best is not None])
 def test_the_best_return_is_the_best(name):
     """Of games of one step the largest payoff of all joint actions, of Bridge what dynamic programming finds."""
-    game, env = GAMES[name], make_env(name)
+    game = GAMES[name]
     if game.time_limit == 1:
-        joint, best = game.n_actions**game.n_agents, -np.inf
-        for start in range(0, joint, 2**18):
-            numbers = np.arange(start, min(start + 2**18, joint))
-            env.reset(numbers)
-            actions = np.stack(np.unravel_index(numbers, (game.n_actions,) * game.n_agents), axis=1)
-            best = max(best, env.step(actions).rewards.max())
+        best = max(part.max() for part in payoffs(name))
     else:
         best = action_values(game.time_limit - 1)[tuple(bridge.STARTS)].max()  # the step at the limit pays nothing
     assert best == pytest.approx(game.best, abs=1e-12)

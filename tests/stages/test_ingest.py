@@ -67,6 +67,14 @@ def test_output_is_the_dataset_under_its_new_name_with_card_and_run(raw, tmp_pat
         assert words in text
 
 
+def test_whatever_the_provenance_says_is_one_cell_of_the_card(raw, tmp_path):
+    provenance = {"so|urce": "one\ntwo | three", "é": ["ü"]}
+    write_dataset(replace(read_dataset(raw / "c"), provenance=provenance), tmp_path / "other")
+    assert ingest("c", tmp_path / "other", tmp_path / "out")["provenance"] == provenance
+    lines = (tmp_path / "out/card/card.md").read_text(encoding="utf-8").splitlines()
+    assert r"| so\|urce | one two \| three |" in lines and "| é | ['ü'] |" in lines
+
+
 def test_the_same_input_gives_the_same_bytes_the_picture_too(raw, tmp_path):
     ingest("mixed", raw / "mixed", tmp_path / "one")
     ingest("mixed", raw / "mixed", tmp_path / "two")
@@ -116,6 +124,21 @@ def test_card_counts_duplicates_and_says_where_few_returns_lie(raw, tmp_path):
     assert card["distinct_episodes"] == 3 and card["duplicate_rate"] == pytest.approx(1 - 3 / 480)
     assert card["returns"]["histogram"] == {"values": [0.0, 1.0], "counts": [160, 320]}
     assert card["lengths"] == {"mean": 1.0, "min": 1, "max": 1}
+
+
+def test_values_that_decide_a_scale_are_warned_of_and_on_the_card(raw, tmp_path, capsys):
+    dataset = read_dataset(raw / "mixed")
+    rewards, observations = dataset.rewards.copy(), dataset.observations.copy()
+    rewards[dataset.episode_offsets[700] + 3], observations[dataset.episode_offsets[800] + 800 + 2, 1, 4] = -7.6e37, -3e38
+    write_dataset(replace(dataset, rewards=rewards, observations=observations), tmp_path / "spoilt")
+    card = ingest("mixed", tmp_path / "spoilt", tmp_path / "out")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: MLflow")]
+    assert warnings == [f"warning: mixed: {remark}" for remark in card["remarks"]]
+    assert warnings[0].startswith("warning: mixed: rewards: one is -7.6e+37 in episode 700, step 3, ")
+    assert warnings[1].startswith("warning: mixed: observations: feature 4 of agent 1 is -3e+38 in episode 800, step 2, ")
+    for remark in card["remarks"]:
+        assert remark in (tmp_path / "out/card/card.md").read_text()
+    assert ingest("mixed", raw / "mixed", tmp_path / "sound")["remarks"] == []
 
 
 @pytest.mark.parametrize("rewards", [[5.0] * 4, [0.0, 1.0, 1.0, 2.0], list(np.linspace(-3, 3, 40))])
@@ -174,6 +197,8 @@ def test_missing_raw_files(tmp_path):
 
 def test_data_of_another_game(raw, tmp_path):
     assert "was collected in the game 'xor', but params.yaml says 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
+    write_dataset(replace(read_dataset(raw / "c"), env="x" * 100_000), tmp_path / "long")
+    assert len(refused("c", tmp_path / "long", tmp_path / "out")) < 400 + len(str(tmp_path))
     unknown = {"c": SourceConfig(format="native", env="chess")}
     assert "there is no game 'chess'" in refused("c", raw / "c", tmp_path / "out", unknown)
 

@@ -123,6 +123,79 @@ def test_a_broken_folder_is_one_sentence_that_names_the_file(arrays, folder, cha
     assert words in error_of(folder)
 
 
+def put(key: str, index: tuple[int, ...], value: float, kind: str = "f8"):
+    """One value of ``key``, whose array is then of another type."""
+
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays[key] = arrays[key].astype(kind)
+        arrays[key][index] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "index", "value", "kind", "expected"),
+    [
+        ("actions", (1, 2, 1, 0), 0.37, "f4", "a whole number from 0 to 2"),
+        ("actions", (1, 2, 1, 0), np.nan, "f8", "a whole number from 0 to 2"),
+        ("actions", (1, 2, 1, 0), 3, "i8", "a whole number from 0 to 2"),
+        ("actions", (1, 2, 1, 0), 2**64 - 1, "u8", "a whole number from 0 to 2"),
+        ("avail_actions", (2, 3, 0, 1), 1e-9, "f8", "0 or 1"),
+        ("avail_actions", (2, 3, 0, 1), 255, "u1", "0 or 1"),
+        ("avail_actions", (2, 3, 0, 1), np.nan, "f4", "0 or 1"),
+        ("terminated", (0, 0, 0), 0.5, "f4", "0 or 1"),
+        ("filled", (1, 4, 0), 2, "i8", "0 or 1"),
+        ("reward", (0, 1, 0), np.inf, "f2", "a finite number within the range of float32"),
+        ("reward", (0, 1, 0), 1e39, "f8", "a finite number within the range of float32"),
+        ("reward", (0, 1, 0), np.nan, "f4", "a finite number within the range of float32"),
+        ("state", (2, 3, 5), -np.inf, "f8", "a finite number within the range of float32"),
+        ("obs", (2, 3, 1, 0), 1e300, "f8", "a finite number within the range of float32"),
+    ],
+)
+def test_no_value_is_cast_that_the_dataset_could_not_hold(arrays, folder, key, index, value, kind, expected):
+    put(key, index, value, kind)(arrays)
+    save(arrays, folder)
+    place = ", ".join(map(str, index))
+    assert error_of(folder) == f"{folder / key}.npy[{place}] is {arrays[key][index]}, expected {expected}"
+
+
+@pytest.mark.parametrize(("key", "index"), [("obs", (1, 3)), ("state", (4,))])
+@pytest.mark.parametrize("kind", ["f8", "i8", "i4"])
+def test_what_float32_rounds_away_is_said_and_kept_in_the_provenance(arrays, folder, capsys, key, index, kind):
+    arrays[key] = arrays[key].astype(kind)
+    arrays[key][(..., *index)] = 1_764_300_000 + np.arange(T1)
+    save(arrays, folder)
+    provenance = read_alberdice(folder, "small", "bridge", timeout_at=None).provenance
+    place = ", ".join(map(str, index))
+    assert provenance["rounding"] == f"{key}.npy[..., {place}] varies by 4 beside 1.7643e+09, which float32 does not tell from a constant"
+    assert capsys.readouterr().err.startswith(f"warning: {folder}: {provenance['rounding']}; subtract")
+
+
+@pytest.mark.parametrize("values", [0.1 + 1e-16 * np.arange(T1), 1e9 * np.arange(T1), np.full(T1, 1_764_300_001.0), 1e-9 * np.arange(T1)])
+def test_nothing_is_said_of_doubles_that_float32_can_hold(arrays, folder, capsys, values):
+    arrays["state"] = arrays["state"].astype("f8")
+    arrays["state"][..., 2] = values
+    save(arrays, folder)
+    assert "rounding" not in read_alberdice(folder, "small", "bridge", timeout_at=None).provenance
+    assert not capsys.readouterr().err
+
+
+def test_whole_numbers_of_any_type_and_any_padding_are_read(arrays, folder):
+    expected = read_alberdice(folder, "small", "bridge", timeout_at=None)
+    padding = arrays["filled"][..., 0] == 0
+    for key in ("obs", "state", "reward"):
+        arrays[key][padding] = np.nan
+    for key, kind in (("actions", "f8"), ("avail_actions", "?"), ("terminated", "f4"), ("filled", "u1")):
+        arrays[key] = arrays[key].astype(kind)
+    arrays["actions"][padding] = -0.5
+    arrays["actions"][2, 3] = 99.0  # there is no transition from an episode's last row
+    save(arrays, folder)
+    found = read_alberdice(folder, "small", "bridge", timeout_at=None)
+    for field in ("observations", "states", "available_actions", "actions", "rewards", "terminations", "truncations"):
+        before, after = getattr(expected, field), getattr(found, field)
+        assert np.array_equal(before, after) and before.dtype == after.dtype, field
+
+
 def test_a_long_folder_comes_in_blocks_and_a_breach_names_the_episode_of_the_folder(arrays, folder):
     times = 2 * BLOCK // T1 // 3 + 1
     many = {key: np.concatenate([array] * times) for key, array in arrays.items()}
