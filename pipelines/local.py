@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +39,13 @@ def main() -> None:
     if not re.fullmatch(r"[\w-][\w.-]*", name) or name in STAGE_WORK:
         raise InspoError(f"{arguments.params}: experiment.name is {name!r}, expected a folder's name that is no stage's")
     os.environ.setdefault("INSPO_CHECKPOINTS", f"checkpoints/{name}")  # two experiments may train the same run at the same time
-    Experiment(params, Path("runs") / name, f"python -m pipelines.local {shlex.join(sys.argv[1:])}").run()
+    Experiment(params, Path("runs") / name, ["python", "-m", "pipelines.local", *sys.argv[1:]]).run()
 
 
 class Experiment:
     """The stages of an experiment, with their outputs in ``folder``; what fails does not stop the rest."""
 
-    def __init__(self, params: Params, folder: Path, command: str):
+    def __init__(self, params: Params, folder: Path, command: list[str]):
         self._params, self._folder = params, folder
         self._call = Call(note=lambda fingerprints: record_runs(folder / "provenance.json", fingerprints, command))
         self._failures: list[str] = []

@@ -43,7 +43,7 @@ def write_page(experiments: list[Path], out: Path) -> None:
     What is solved exactly for a section (:mod:`inspo_core.publish.exact`) is solved before anything is written.
     Raises InspoError: a folder without a report, or one whose runs are not all there; an ``out`` that is something else.
     """
-    command = f"python -m inspo_core.publish.page {' '.join(map(str, experiments))} --out {out}"
+    command = ["python", "-m", "inspo_core.publish.page", *map(str, experiments), "--out", str(out)]
     here = origin(command)  # before figures are copied, which changes the checkout
     sections = _written(out) if out.exists() else {}
     blocks = {experiment: _blocks(experiment, here) for experiment in experiments}
