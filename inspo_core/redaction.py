@@ -9,7 +9,7 @@ from pathlib import Path
 
 HIDDEN = "***"
 SHORTEST = 6  # characters of a secret that is hidden where it stands by itself; shorter ones are parts of too many words
-SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|API_?KEY|COOKIE|SIGNATURE", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|API_?KEY|COOKIE|SIGNATURE|\bSIG\b", re.IGNORECASE)
 
 _SCHEME = r"\w[\w+.-]*://"
 _TO_NEXT = rf"(?:(?!{_SCHEME}).)*"  # as much as is before the next address
@@ -17,7 +17,7 @@ _LOGIN = r"[^\s/@:\[]*:(?!\d+\b|[\s)]|$)"  # a user and a colon; after a host, a
 # Up to the last @, since a password may hold a slash, a quote, a space or an @; without any @ the address was cut short.
 _USER = re.compile(rf"(?<=://)(?!/)(?:{_LOGIN}{_TO_NEXT}@|(?:(?!{_SCHEME})\S)*@|{_LOGIN}\S*)")
 _QUERY = re.compile(r"(://[^\s'\"<>?]*)\?[^\s'\"<>]+")
-_NAME = rf"(?:{SECRET_NAME.pattern})[\w-]*"
+_NAME = rf"(?:{_SECRET_NAME.pattern})[\w-]*"
 _SETTING = re.compile(rf"({_NAME}=)(?:\"[^\"]*\"|'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
 _ARGUMENT = re.compile(rf"{_NAME}=(.+)", re.IGNORECASE)
 _FIELD = re.compile(rf"({_NAME}[\"']\s*:\s*([\"']))(?:(?!\2)[^\\]|\\.)*", re.IGNORECASE)  # of JSON, or of a dictionary that was printed
@@ -43,6 +43,17 @@ def shown(uri: str) -> str:
     return scheme + mark + re.split(r"[?#]", rest)[0]
 
 
+def is_secret(name: str) -> bool:
+    """Whether what has this name, such as an environment variable, is a secret, and not the path of a file that holds one."""
+    return bool(_SECRET_NAME.search(name)) and not name.upper().endswith(("_PATH", "_FILE"))
+
+
+def holds_secret(text: str) -> bool:
+    """Whether an address in ``text`` holds a password, a value with a secret's name, or over HTTP a user; in ``ssh://git@host`` is none."""
+    logins = [":" in found[0] or text[: found.start()].lower().endswith(("http://", "https://")) for found in _USER.finditer(text)]
+    return any(logins) or ("://" in text and bool(_SETTING.search(text)))
+
+
 def redact(text: str) -> str:
     """``text`` without secrets.
 
@@ -61,7 +72,7 @@ def _given() -> dict[str, str]:
     """The secrets that this process was given, and what to write instead."""
     secrets: dict[str, str] = {}
     for name, value in os.environ.items():
-        if _is_secret(name):
+        if is_secret(name):
             secrets |= dict.fromkeys(_spellings(value), HIDDEN)
     for argument in sys.argv:
         if setting := _ARGUMENT.search(argument):
@@ -70,10 +81,6 @@ def _given() -> dict[str, str]:
         for address in re.split(_SCHEME, text)[1:]:
             secrets |= _of_address(address)
     return secrets
-
-
-def _is_secret(name: str) -> bool:
-    return bool(SECRET_NAME.search(name)) and not name.upper().endswith(("_PATH", "_FILE"))
 
 
 def _of_address(address: str) -> dict[str, str]:
@@ -88,7 +95,7 @@ def _of_address(address: str) -> dict[str, str]:
             secrets |= dict.fromkeys(_spellings(part), HIDDEN)
     for pair in (rest if mark else address).partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
-        if _is_secret(name):
+        if is_secret(name):
             secrets |= dict.fromkeys(_spellings(value), HIDDEN)
     return secrets
 

@@ -1,6 +1,5 @@
 """``python -m pipelines.local FILE``: every stage of an experiment on this machine, in one go."""
 
-import argparse
 import os
 import re
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.cli import add_overrides
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
@@ -30,7 +29,7 @@ from inspo_core.stopping import stop_requested
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.local", description="Run an experiment; what is done is not done again.")
+    parser = Parser(prog="python -m pipelines.local", description="Run an experiment; what is done is not done again.")
     parser.add_argument("params", type=Path, metavar="FILE", help="its parameters, e.g. experiments/headline.yaml")
     add_overrides(parser)
     arguments = parser.parse_args()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.cli import add_algorithm, add_overrides, add_seeds
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError
-from pipelines.placement import CREDENTIALS_IN_URL, Placement, load_placement
+from inspo_core.redaction import holds_secret
+from pipelines.placement import Placement, load_placement
 
 if TYPE_CHECKING:
     from pipelines.client import Kubeflow
@@ -68,11 +69,11 @@ class _Job:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.submit",
         description="Run a pipeline in a cluster; who asks is in KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIES, or is a service account.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
     add_overrides(common)
     common.add_argument("--data-repo", required=True, metavar="URL", help="git repository with data/<dataset> in DVC, as pods reach it")
@@ -96,9 +97,11 @@ def _parse() -> argparse.Namespace:
     benchmark.add_argument("--seeds-per-task", type=int, metavar="N", help="seeds that one pod trains (default: all)")
 
     arguments = parser.parse_args()
-    for option, text in (("--host", arguments.host), ("--data-repo", arguments.data_repo)):
-        if CREDENTIALS_IN_URL.search(text or ""):
-            raise InspoError(f"{option} holds a user name or password: leave it out, git and the cluster read such things from secrets")
+    image = arguments.image or os.environ.get("INSPO_IMAGE")
+    given = [("--host", arguments.host), ("--data-repo", arguments.data_repo), ("--image", image), ("--name", arguments.name)]
+    for option, text in [*given, *(("--set", change) for change in arguments.overrides)]:
+        if holds_secret(text or ""):
+            raise InspoError(f"{option} holds a user name, password or token: leave it out, git and the cluster read those from secrets")
     if not arguments.dry_run and not re.match(r"https?://", arguments.host or ""):
         raise InspoError(f"--host is {arguments.host!r}, expected the address of Kubeflow Pipelines, https://... or http://...")
     if arguments.recurring and len(arguments.recurring.split()) != 6:

@@ -8,7 +8,7 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.provenance import origin
-from inspo_core.redaction import redact, shown
+from inspo_core.redaction import holds_secret, is_secret, redact, shown
 
 MARK = "s3cretmark"
 PASSWORDS = [
@@ -103,3 +103,18 @@ def test_a_command_is_noted_without_secrets(monkeypatch):
     monkeypatch.setattr(sys, "argv", words)
     command = origin(words)["command"]
     assert MARK not in command and command.startswith("python -m x --set 'a=https://***@host'")
+
+
+@pytest.mark.parametrize("text", ["ssh://git@host/x", "git@host:x", "https://host:80/x?page=2", "s3://bucket/x", "TOKEN=x", "file:///a@b"])
+def test_addresses_without_a_secret_are_not_refused(text):
+    assert not holds_secret(text)
+
+
+@pytest.mark.parametrize("text", ["https://me@host", "a=ssh://me:p/w@host", "https://host?a=b&sig=x", "s3://KEY:p w@bucket"])
+def test_addresses_with_a_secret_are_found(text):
+    assert holds_secret(text)
+
+
+def test_the_path_of_a_secret_is_none():
+    assert is_secret("MY_TOKEN") and is_secret("aws_secret_access_key")
+    assert not (is_secret("KF_PIPELINES_SA_TOKEN_PATH") or is_secret("AWS_WEB_IDENTITY_TOKEN_FILE") or is_secret("TOKENIZERS_PARALLELISM"))
