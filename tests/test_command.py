@@ -7,7 +7,9 @@ import pytest
 from inspo_core.command import Parser, run
 
 
-@pytest.mark.parametrize("wrong", [["--raw=https://me:s3cret/mark@host"], ["https://me:s3cret mark@host"], ["--seeds", "token=s3cret mark"]])
+@pytest.mark.parametrize(
+    "wrong", [["--raw=https://me:s3cret/mark@host"], ["https://me:s3cret mark@host"], ["--seeds", "token=s3cret mark"]]
+)
 def test_an_option_that_is_not_known_is_repeated_without_its_secret(wrong, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command", *wrong])
     parser = Parser(prog="command")
