@@ -35,7 +35,7 @@ def provenance_tags() -> dict[str, str]:
     if digest := dvc_data_hash():
         tags["dvc_data"] = digest
     if image := os.environ.get("INSPO_IMAGE"):
-        tags["image"] = image
+        tags["image"] = redact(image)
     return tags
 
 

@@ -49,7 +49,7 @@ def keep_secrets(place: Path) -> None:
     """Write them where git and DVC keep such things beside a project."""
     git(place, "remote", "add", "origin", f"https://me:{quote(HARD)}@git.example/x?token={MARK}")
     local = configparser.ConfigParser(interpolation=None)
-    local["'remote \"far\"'"] = {"url": f"http://me:{MARK}/{MARK}@127.0.0.1:9/x?token={MARK}", "password": MARK, "secret_access_key": MARK}
+    local["'remote \"far\"'"] = {"url": f"http://me:{MARK}/{MARK}@127.0.0.1:9/x?token={MARK}", "user": "me", "password": MARK}
     with open(place / ".dvc/config.local", "w") as file:
         local.write(file)
     (place / ".netrc").write_text(f"machine 127.0.0.1 login me password {MARK}\n")
