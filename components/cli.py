@@ -6,6 +6,7 @@ from pathlib import Path
 from components.executor import add_executor
 from inspo_core.algorithms.table import ALGORITHMS
 from inspo_core.code_hashes import check_code_hashes
+from inspo_core.command import Parser
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params
 from inspo_core.errors import InspoError
@@ -13,7 +14,7 @@ from inspo_core.errors import InspoError
 
 def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every stage has: ``--params``, ``--set`` and ``--executor-input``."""
-    parser = argparse.ArgumentParser(prog=f"python -m components.{stage}", description=description)
+    parser = Parser(prog=f"python -m components.{stage}", description=description)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
     add_overrides(parser)
     add_executor(parser)

@@ -5,7 +5,6 @@ entries of this small file, which say by meaning what a stage can reach (``ident
 compare it with the code, and refuse one that is out of date.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from inspo_core.algorithms.table import ALGORITHMS
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
@@ -113,7 +112,7 @@ def _read() -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog=WRITE, description="Write code.yaml, the code of every stage in a word, for DVC.")
+    parser = Parser(prog=WRITE, description="Write code.yaml, the code of every stage in a word, for DVC.")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 2 and a sentence if the file is out of date")
     arguments = parser.parse_args()

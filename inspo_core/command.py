@@ -1,14 +1,24 @@
 """How every command ends."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from inspo_core.errors import InspoError
+from inspo_core.redaction import redact
 
 EXIT_BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's options; what is wrong with them is said without the secrets that they may hold."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact(message))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -24,5 +34,5 @@ def run(main: Callable[[], None]) -> None:
         os._exit(1)  # the reader of our output has gone; nothing is left to say
     except OSError as error:
         place = error.filename or f"a file below {Path.cwd()}"
-        print(f"error: cannot use {place}: {error.strerror}; free space there, or make it usable", file=sys.stderr)
+        print(f"error: cannot use {redact(str(place))}: {error.strerror}; free space there, or make it usable", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

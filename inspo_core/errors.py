@@ -1,7 +1,9 @@
-"""What a user is meant to read."""
+"""What a user is meant to read, without secrets."""
 
 import sys
 from contextlib import suppress
+
+from inspo_core.redaction import redact
 
 
 class InspoError(Exception):
@@ -10,10 +12,14 @@ class InspoError(Exception):
     Commands print it as ``error: ...`` and exit with status 2; anything else that escapes is a bug.
     """
 
+    def __init__(self, sentence: str):
+        """What is secret in ``sentence`` is hidden in the error."""
+        super().__init__(redact(sentence))
+
 
 def warn(sentence: str) -> None:
     """Print a warning to standard error: something is not as it should be, and the work goes on."""
-    say(f"warning: {sentence}")
+    say(f"warning: {redact(sentence)}")
 
 
 def say(line: str) -> None:

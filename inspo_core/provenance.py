@@ -9,12 +9,15 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import inspo_core
 from inspo_core.files import read_json, write_json
+from inspo_core.redaction import redact
 
 LIBRARIES = ("torch", "numpy", "mlflow")
 
@@ -32,7 +35,7 @@ def provenance_tags() -> dict[str, str]:
     if digest := dvc_data_hash():
         tags["dvc_data"] = digest
     if image := os.environ.get("INSPO_IMAGE"):
-        tags["image"] = image
+        tags["image"] = redact(image)
     return tags
 
 
@@ -73,7 +76,7 @@ def dvc_data_hash(pointer: Path = Path("data.dvc")) -> str | None:
     return found and found[1]
 
 
-def record_runs(ledger: Path, fingerprints: list[str], command: str) -> None:
+def record_runs(ledger: Path, fingerprints: list[str], command: Sequence[str]) -> None:
     """Note that ``command`` makes the runs ``fingerprints`` now, with this code on this machine.
 
     ``ledger`` holds ``origins``, a list of :func:`origin`, and ``runs``: fingerprint -> place in that list.
@@ -93,10 +96,10 @@ def origins_of(ledger: Path, fingerprints: list[str]) -> list[tuple[dict[str, An
     return [(None if place is None else known["origins"][place], places.count(place)) for place in dict.fromkeys(places)]
 
 
-def origin(command: str) -> dict[str, Any]:
-    """Command, commit and dirty flag, library versions, hash of the raw data, processor."""
+def origin(command: Sequence[str]) -> dict[str, Any]:
+    """Command (given in its words, kept without secrets), commit and dirty flag, library versions, hash of the raw data, processor."""
     tags = {name: value for name, value in provenance_tags().items() if not name.startswith("mlflow.")}
-    return {**tags, "command": command, "processor": processor(), "cores": len(os.sched_getaffinity(0))}
+    return {**tags, "command": shlex.join(map(redact, command)), "processor": processor(), "cores": len(os.sched_getaffinity(0))}
 
 
 def processor(information: Path = Path("/proc/cpuinfo")) -> str:

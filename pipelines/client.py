@@ -31,7 +31,12 @@ class Kubeflow:
     in the file that ``KF_PIPELINES_SA_TOKEN_PATH`` names (default: where Kubeflow mounts it), nobody. Tokens and cookies are never printed.
 
     Every method raises InspoError, in one sentence: no answer, token rejected, no such namespace, no Kubeflow there.
+
+    Attributes:
+        version: the release that the server says it is, or ``unknown``.
     """
+
+    version: str
 
     def __init__(self, host: str, namespace: str | None = None):
         self._host, self._namespace = host.rstrip("/"), namespace
@@ -68,6 +73,25 @@ class Kubeflow:
                 service_account=service_account,
             )
             return recurring.recurring_run_id
+
+    def run(self, run_id: str) -> Any:
+        """The run as the server describes it, a ``V2beta1Run``."""
+        with self._said():
+            return self._client.get_run(run_id)
+
+    def end(self, run_id: str) -> None:
+        """Have the server end a run."""
+        with self._said():
+            self._client.terminate_run(run_id)
+
+    def log(self, run_id: str, node: str) -> str:
+        """What the pod of Argo's node ``node`` has printed."""
+        self._refresh(self._api.configuration)
+        with self._said():
+            place = f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log"
+            # Not JSON, which is all that the client makes of an answer; the answer itself it keeps.
+            self._api.call_api(place, "GET", auth_settings=["Bearer"], _request_timeout=ANSWER_SECONDS)
+            return self._api.last_response.data
 
     def watch(self, run_id: str) -> bool:
         """Print the states of a run and its steps as they change, until it has ended; whether it succeeded.
@@ -109,15 +133,19 @@ class Kubeflow:
         configuration.retries = False  # neither a second attempt nor a redirection to a page where a person would log in
         if "existing_token" in self._credentials:
             configuration.api_key = {"authorization": self._credentials["existing_token"]}
-        if "credentials" in self._credentials:
-            self._credentials["credentials"].refresh_api_key_hook(configuration)
+        self._refresh(configuration)
         configuration.api_key_prefix = {"authorization": "Bearer"}
-        api = kfp_server_api.ApiClient(configuration, cookie=self._credentials.get("cookies"))
+        self._api = api = kfp_server_api.ApiClient(configuration, cookie=self._credentials.get("cookies"))
         with self._said():
             health = kfp_server_api.HealthzServiceApi(api).healthz_service_get_healthz(_request_timeout=ANSWER_SECONDS)
         if not api.last_response.data.lstrip().startswith("{"):  # of anything else, too, the client makes an object, an empty one
             raise self._is_something_else()
+        self.version = json.loads(api.last_response.data).get("tag_name") or "unknown"
         return bool(health.multi_user)
+
+    def _refresh(self, configuration: kfp_server_api.Configuration) -> None:
+        if "credentials" in self._credentials:
+            self._credentials["credentials"].refresh_api_key_hook(configuration)
 
     @contextmanager
     def _said(self) -> Iterator[None]:

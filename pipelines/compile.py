@@ -1,13 +1,12 @@
 """Compile the pipelines to the YAML that Kubeflow takes: ``python -m pipelines.compile``."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from pipelines.benchmark import benchmark
 from pipelines.experiment import experiment
 from pipelines.placement import Placement, load_placement
@@ -18,7 +17,7 @@ PLACEMENTS = Path(__file__).parent / "placements"
 
 def main() -> None:
     """Write every pipeline with every placement; ``INSPO_IMAGE`` in the environment names the image."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.compile", description=__doc__)
+    parser = Parser(prog="python -m pipelines.compile", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("pipelines/compiled"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--placement",

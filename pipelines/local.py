@@ -1,16 +1,14 @@
 """``python -m pipelines.local FILE``: every stage of an experiment on this machine, in one go."""
 
-import argparse
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from components.cli import add_overrides
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
@@ -31,7 +29,7 @@ from inspo_core.stopping import stop_requested
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.local", description="Run an experiment; what is done is not done again.")
+    parser = Parser(prog="python -m pipelines.local", description="Run an experiment; what is done is not done again.")
     parser.add_argument("params", type=Path, metavar="FILE", help="its parameters, e.g. experiments/headline.yaml")
     add_overrides(parser)
     arguments = parser.parse_args()
@@ -40,13 +38,13 @@ def main() -> None:
     if not re.fullmatch(r"[\w-][\w.-]*", name) or name in STAGE_WORK:
         raise InspoError(f"{arguments.params}: experiment.name is {name!r}, expected a folder's name that is no stage's")
     os.environ.setdefault("INSPO_CHECKPOINTS", f"checkpoints/{name}")  # two experiments may train the same run at the same time
-    Experiment(params, Path("runs") / name, f"python -m pipelines.local {shlex.join(sys.argv[1:])}").run()
+    Experiment(params, Path("runs") / name, ["python", "-m", "pipelines.local", *sys.argv[1:]]).run()
 
 
 class Experiment:
     """The stages of an experiment, with their outputs in ``folder``; what fails does not stop the rest."""
 
-    def __init__(self, params: Params, folder: Path, command: str):
+    def __init__(self, params: Params, folder: Path, command: list[str]):
         self._params, self._folder = params, folder
         self._call = Call(note=lambda fingerprints: record_runs(folder / "provenance.json", fingerprints, command))
         self._failures: list[str] = []

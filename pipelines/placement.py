@@ -4,7 +4,6 @@ Moving a step to another node, or giving it more memory, makes no result anew. O
 step that asks for a GPU is told to compute there.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from inspo_core.config.reading import merge
 from inspo_core.errors import InspoError
+from inspo_core.redaction import holds_secret, is_secret
 from inspo_core.section import sentences
 
 NVIDIA = "nvidia.com/gpu"
@@ -23,8 +23,6 @@ Bytes = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]  # of an object in Kubernetes
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
-SECRET_VARIABLE = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|ACCESS_KEY|COOKIE", re.IGNORECASE)
-CREDENTIALS_IN_URL = re.compile(r"https?://[^/\s]*@|://[^/\s@]*:[^/\s]*@")  # in ssh://git@host the name is none
 
 
 class _Settings(BaseModel):
@@ -101,7 +99,7 @@ class Pod(_Settings):
     @model_validator(mode="after")
     def _nothing_secret_in_plain_sight(self) -> "Pod":
         for name, value in self.env.items():
-            if SECRET_VARIABLE.search(name) or CREDENTIALS_IN_URL.search(value):
+            if is_secret(name) or holds_secret(value):
                 raise ValueError(f"env.{name} would be readable in the compiled pipeline: name a secret under secrets.{name}")
         for name in [*self.env, *self.config_maps, *self.secrets]:
             if sum(name in place for place in (self.env, self.config_maps, self.secrets)) > 1:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.cli import add_algorithm, add_overrides, add_seeds
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError
-from pipelines.placement import CREDENTIALS_IN_URL, Placement, load_placement
+from inspo_core.redaction import holds_secret
+from pipelines.placement import Placement, load_placement
 
 if TYPE_CHECKING:
     from pipelines.client import Kubeflow
@@ -68,20 +69,18 @@ class _Job:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.submit",
         description="Run a pipeline in a cluster; who asks is in KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIES, or is a service account.",
+        epilog="Before the first run, python -m pipelines.check looks for what it needs.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="parameter file (default: %(default)s)")
     add_overrides(common)
     common.add_argument("--data-repo", required=True, metavar="URL", help="git repository with data/<dataset> in DVC, as pods reach it")
     common.add_argument("--data-rev", required=True, metavar="REV", help="its branch, tag or full commit hash; sent as the commit")
     common.add_argument("--data-remote", default="", metavar="NAME", help="DVC remote to read from (default: the repository's)")
-    common.add_argument("--image", metavar="NAME", help="image of every step, best by digest (default: INSPO_IMAGE, or inspo:<version>)")
-    common.add_argument("--placement", type=Path, default=PLACEMENT, metavar="FILE", help="what runs where (default: placements/cpu.yaml)")
-    common.add_argument("--host", default=os.environ.get("KF_PIPELINES_ENDPOINT"), metavar="URL", help="(default: KF_PIPELINES_ENDPOINT)")
-    common.add_argument("--namespace", metavar="NS", help="where to run; for a Kubeflow of several users")
+    add_server(common)
     common.add_argument("--name", metavar="NAME", help="of the run (default: what it runs)")
     common.add_argument("--recurring", metavar="CRON", help=f"times to run at, seconds first, e.g. {CRON!r}")
     common.add_argument("--no-cache", action="store_true", help="run every step again; finished seeds are found in the shared store")
@@ -96,11 +95,10 @@ def _parse() -> argparse.Namespace:
     benchmark.add_argument("--seeds-per-task", type=int, metavar="N", help="seeds that one pod trains (default: all)")
 
     arguments = parser.parse_args()
-    for option, text in (("--host", arguments.host), ("--data-repo", arguments.data_repo)):
-        if CREDENTIALS_IN_URL.search(text or ""):
-            raise InspoError(f"{option} holds a user name or password: leave it out, git and the cluster read such things from secrets")
-    if not arguments.dry_run and not re.match(r"https?://", arguments.host or ""):
-        raise InspoError(f"--host is {arguments.host!r}, expected the address of Kubeflow Pipelines, https://... or http://...")
+    given = [("--data-repo", arguments.data_repo), ("--name", arguments.name), *(("--set", change) for change in arguments.overrides)]
+    for option, text in given:
+        _refuse_secret(option, text)
+    check_server(arguments, needed=not arguments.dry_run)
     if arguments.recurring and len(arguments.recurring.split()) != 6:
         raise InspoError(f"--recurring is {arguments.recurring!r}, expected six fields, seconds first, such as {CRON!r}")
     if arguments.recurring and (arguments.watch or not arguments.name):
@@ -108,6 +106,27 @@ def _parse() -> argparse.Namespace:
     if arguments.pipeline == "benchmark" and arguments.seeds_per_task is not None and arguments.seeds_per_task < 1:
         raise InspoError(f"--seeds-per-task is {arguments.seeds_per_task}, expected a whole number from 1")
     return arguments
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add ``--image``, ``--placement``, ``--host`` and ``--namespace``: what runs, how and where."""
+    parser.add_argument("--image", metavar="NAME", help="image of every step, best by digest (default: INSPO_IMAGE, or inspo:<version>)")
+    parser.add_argument("--placement", type=Path, default=PLACEMENT, metavar="FILE", help="what runs where (default: placements/cpu.yaml)")
+    parser.add_argument("--host", default=os.environ.get("KF_PIPELINES_ENDPOINT"), metavar="URL", help="(default: KF_PIPELINES_ENDPOINT)")
+    parser.add_argument("--namespace", metavar="NS", help="where to run; for a Kubeflow of several users")
+
+
+def check_server(arguments: argparse.Namespace, needed: bool = True) -> None:
+    """Raises InspoError: ``--host`` or ``--image`` holds a secret, or the former is no address although it is ``needed``."""
+    for option, text in (("--host", arguments.host), ("--image", arguments.image or os.environ.get("INSPO_IMAGE"))):
+        _refuse_secret(option, text)
+    if needed and not re.match(r"https?://", arguments.host or ""):
+        raise InspoError(f"--host is {arguments.host!r}, expected the address of Kubeflow Pipelines, https://... or http://...")
+
+
+def _refuse_secret(option: str, text: str | None) -> None:
+    if holds_secret(text or ""):
+        raise InspoError(f"{option} holds a user name, password or token: leave it out, git and the cluster read those from secrets")
 
 
 def _connect(arguments: argparse.Namespace) -> "Kubeflow":

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A name is a module or a package with all below it.
 FLOORS = [
+    ["inspo_core.redaction"],
     ["inspo_core.errors"],
     [
         "inspo_core.code_graph",
         "inspo_core.command",
         "inspo_core.files",
-        "inspo_core.redaction",
         "inspo_core.rng",
         "inspo_core.section",
         "inspo_core.stopping",

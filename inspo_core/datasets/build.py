@@ -3,7 +3,6 @@
 The same code gives the same bytes, and ``data.dvc`` records their hashes. docs/datasets.md describes every set.
 """
 
-import argparse
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.datasets.episodes import EpisodeDataset
 from inspo_core.datasets.recording import concatenate, record
 from inspo_core.datasets.writer import write_dataset
@@ -193,7 +192,7 @@ def build(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m inspo_core.datasets.build", description="Build the sample datasets.")
+    parser = Parser(prog="python -m inspo_core.datasets.build", description="Build the sample datasets.")
     parser.add_argument("--out", type=Path, default=Path("data"), help="directory for the datasets (default: %(default)s)")
     build(parser.parse_args().out)
 

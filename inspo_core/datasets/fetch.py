@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_directory
-from inspo_core.redaction import redact
+from inspo_core.redaction import redact, shown
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -57,7 +57,7 @@ def data_hashes(repo: str, rev: str, datasets: list[str], remote: str | None = N
 
 def origin_of(repo: str, rev: str, folder: Path) -> dict[str, str]:
     """Where the fetched ``folder`` comes from, for the tags of a run: no credentials in it."""
-    return {"data_repo": redact(repo), "data_rev": rev, "data_md5": folder_hash(file_hashes(folder))}
+    return {"data_repo": shown(repo), "data_rev": rev, "data_md5": folder_hash(file_hashes(folder))}
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -78,11 +78,11 @@ def folder_hash(hashes: Mapping[str, str]) -> str:
 class _Source:
     """An open repository at a revision."""
 
-    def __init__(self, repository: "Repo", shown: str):
-        self._repository, self._index, self._shown = repository, repository.index.data["repo"], shown
+    def __init__(self, repository: "Repo", name: str):
+        self._repository, self._index, self._name = repository, repository.index.data["repo"], name
 
     def __str__(self) -> str:
-        return self._shown
+        return self._name
 
     def files(self, dataset: str) -> dict[str, str]:
         """The md5 that DVC has for each file of ``data/<dataset>``, by its name in there."""
@@ -131,7 +131,7 @@ class _Source:
         remotes, name = self._repository.config["remote"], self._repository.config["core"].get("remote")
         if not name:
             raise InspoError(f"{self} has no default DVC remote to read {what} from; name one of its remotes") from error
-        place = f"the DVC remote {name} of {self} ({redact(str(remotes[name]['url']))})"
+        place = f"the DVC remote {name} of {self} ({shown(str(remotes[name]['url']))})"
         causes = list(_causes(error))
         text = " ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
         if any(isinstance(cause, PermissionError) for cause in causes) or any(word in text for word in REFUSED):
@@ -167,7 +167,7 @@ def _opened(repo: str, rev: str, remote: str | None) -> Iterator[_Source]:
             os.environ["LOGNAME"] = "inspo"  # a clone's log wants a name, and a container's numeric user has none
         try:
             with _open(repo, rev, remote, scratch) as repository:
-                yield _Source(repository, f"{redact(repo)} at {rev}")
+                yield _Source(repository, f"{shown(repo)} at {rev}")
         finally:
             clean_repos()
             tempfile.tempdir = before
@@ -180,23 +180,23 @@ def _open(repo: str, rev: str, remote: str | None, scratch: str) -> "Repo":
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    shown = redact(repo)
+    name = shown(repo)
     # DVC's own place for what it looks up again is shared by all users of a machine, and may not be writable.
     config = {"core": {"site_cache_dir": scratch}}
     try:
         repository = Repo.open(repo, rev=rev, config=config)
     except NotDvcRepoError as error:
-        raise InspoError(f"{shown} is not a DVC repository at {rev}; name one that has a folder .dvc") from error
+        raise InspoError(f"{name} is not a DVC repository at {rev}; name one that has a folder .dvc") from error
     except Exception as error:  # each kind of address fails with errors of its own
         *_, first = _causes(error)
         if "unknown Git revision" in str(error):
-            raise InspoError(f"{shown} has no revision {rev!r}; push it there, or name another") from error
+            raise InspoError(f"{name} has no revision {rev!r}; push it there, or name another") from error
         why = f"{type(first).__name__}: {redact(' '.join(str(first).split()))[:200]}"
-        raise InspoError(f"the repository {shown} cannot be read ({why}); check its address, and that this machine may read it") from error
+        raise InspoError(f"the repository {name} cannot be read ({why}); check its address, and that this machine may read it") from error
     core, remotes = repository.config["core"], repository.config["remote"]
     if remote:
         if remote not in remotes:
-            raise InspoError(f"{shown} at {rev} has no DVC remote {remote!r}; it has {', '.join(sorted(remotes)) or 'none'}")
+            raise InspoError(f"{name} at {rev} has no DVC remote {remote!r}; it has {', '.join(sorted(remotes)) or 'none'}")
         core["remote"] = remote
     if repository.url and (used := remotes.get(core.get("remote"))):
         # A remote that is a folder of the repository itself lies in DVC's clone, but DVC looks for it beside /.

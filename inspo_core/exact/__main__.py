@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.datasets import read_dataset
 from inspo_core.datasets.build import SETS
 from inspo_core.envs import make_env
@@ -19,7 +19,7 @@ from inspo_core.rng import numpy_stream
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m inspo_core.exact", description="InSPO without networks: exact sweeps, as a table.")
+    parser = Parser(prog="python -m inspo_core.exact", description="InSPO without networks: exact sweeps, as a table.")
     parser.add_argument("--dataset", required=True, help=f"a folder in the native format, or one of {', '.join(SETS)}")
     parser.add_argument("--start", choices=["clones", "random"], default="clones", help="the first policies (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of random policies and orders (default: %(default)s)")

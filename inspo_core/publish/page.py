@@ -1,12 +1,11 @@
 """``python -m inspo_core.publish.page runs/headline runs/ablations``: a page of results, made from recorded runs and nothing else."""
 
-import argparse
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from inspo_core.command import run
+from inspo_core.command import Parser, run
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_file, read_json
 from inspo_core.provenance import origin, origins_of
@@ -26,7 +25,7 @@ def main() -> None:
         "Write experiments' sections of a page of results from their runs. Sections of other experiments stay as they are. Of an "
         "experiment with sequential and simultaneous updates both are also solved exactly, without networks, which takes minutes."
     )
-    parser = argparse.ArgumentParser(prog="python -m inspo_core.publish.page", description=description)
+    parser = Parser(prog="python -m inspo_core.publish.page", description=description)
     parser.add_argument("experiments", type=Path, nargs="+", metavar="FOLDER", help="what pipelines.local wrote, e.g. runs/headline")
     parser.add_argument(
         "--out", type=Path, default=Path("docs/results.md"), help="the page; figures go to figures/ beside it (%(default)s)"
@@ -43,7 +42,7 @@ def write_page(experiments: list[Path], out: Path) -> None:
     What is solved exactly for a section (:mod:`inspo_core.publish.exact`) is solved before anything is written.
     Raises InspoError: a folder without a report, or one whose runs are not all there; an ``out`` that is something else.
     """
-    command = f"python -m inspo_core.publish.page {' '.join(map(str, experiments))} --out {out}"
+    command = ["python", "-m", "inspo_core.publish.page", *map(str, experiments), "--out", str(out)]
     here = origin(command)  # before figures are copied, which changes the checkout
     sections = _written(out) if out.exists() else {}
     blocks = {experiment: _blocks(experiment, here) for experiment in experiments}

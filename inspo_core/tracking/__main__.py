@@ -1,8 +1,8 @@
 """``python -m inspo_core.tracking deliver``: send to MLflow what stages could not."""
 
-import argparse
 import sys
 
+from inspo_core.command import Parser
 from inspo_core.errors import InspoError, warn
 from inspo_core.tracking.handover import deliver_left
 from inspo_core.tracking.mlflow.delivery import Delivery
@@ -11,7 +11,7 @@ from inspo_core.tracking.mlflow.server import Unreachable, project_root
 
 def main(arguments: list[str] | None = None) -> int:
     """Deliver the outbox. Returns 0 when nothing is left but the journals of stages that are running, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m inspo_core.tracking", description="Records of stages that MLflow has not got yet.")
+    parser = Parser(prog="python -m inspo_core.tracking", description="Records of stages that MLflow has not got yet.")
     what = "send outbox/, and what machines left in INSPO_STORE, to MLFLOW_TRACKING_URI, or to mlflow.db without it"
     parser.add_argument("command", choices=["deliver"], help=what)
     parser.parse_args(arguments)

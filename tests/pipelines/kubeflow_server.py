@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines server in a thread that knows six requests and takes nothing that KFP 2.17's own definitions do not."""
+"""A Kubeflow Pipelines server in a thread that knows eight requests and takes nothing that KFP 2.17's own definitions do not."""
 
 import json
 import re
@@ -22,6 +22,7 @@ QUERIES = {  # what a request's address may ask for, from the API's definitions
     "POST experiments": set(),
     "POST runs": {"experiment_id"},
     "GET runs/": {"experiment_id"},
+    "POST runs/:terminate": {"experiment_id"},
     "POST recurringruns": set(),
 }
 OF_TYPE = {"str": (str, int), "bool": bool, "int": int, "float": (int, float), "datetime": str, "object": object}  # int64 is str there
@@ -38,6 +39,7 @@ class KubeflowServer:
         self.runs: list[Any] = []
         self.recurring: list[Any] = []
         self.experiments: list[Any] = []
+        self.logs: dict[str, str] = {}  # of a run's nodes in Argo
         self.states: list[dict[str, Any] | int] = [{"state": "SUCCEEDED"}]  # a number: the HTTP status of a failure
 
     @contextmanager
@@ -53,7 +55,7 @@ class KubeflowServer:
             thread.join()
             server.server_close()
 
-    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any] | str]:
         parts = urlsplit(target)
         query = dict(parse_qsl(parts.query))
         content = json.loads(body) if body else None
@@ -62,8 +64,10 @@ class KubeflowServer:
             return _status(401, "Unauthenticated: who is this?\nstack trace")
         if self.cookies and headers.get("Cookie") != self.cookies:
             return _status(401, "Unauthenticated: who is this?")
+        if log := re.fullmatch(r"/apis/v1alpha1/runs/r1/nodes/(.+)/log", parts.path):
+            return (200, self.logs[log[1]]) if log[1] in self.logs else _status(500, f"no pod of {log[1]}")
         name = f"{method} {parts.path.removeprefix(API + '/')}"
-        kind = re.sub(r"^GET runs/.+", "GET runs/", name)
+        kind = re.sub(r"^POST runs/.+:terminate$", "POST runs/:terminate", re.sub(r"^GET runs/.+", "GET runs/", name))
         form = "application/json" if method == "POST" else headers.get("Content-Type")
         if kind not in QUERIES or not query.keys() <= QUERIES[kind] or headers.get("Content-Type") != form:
             self.problems.append(f"{method} {target} {headers}")
@@ -79,7 +83,9 @@ class KubeflowServer:
 
     def _answers(self, kind: str, name: str, content: Any) -> dict[str, Any]:
         if kind == "GET healthz":
-            return {"multi_user": True} if self.namespaces else {}  # what has its default is left out
+            return {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": bool(self.namespaces)}
+        if kind == "POST runs/:terminate":
+            return {}
         if kind == "GET experiments":
             return {"experiments": [experiment.to_dict() for experiment in self.experiments]} if self.experiments else {}
         if kind == "POST experiments":
@@ -179,9 +185,10 @@ def _handler(kubeflow: KubeflowServer) -> type[BaseHTTPRequestHandler]:
                 code, content = kubeflow.answer(self.command, self.path, headers, body)
             except Down as error:
                 code, content = _status(error.args[0], "upstream connect error")
-            text = json.dumps(content, default=str).encode()
+            plain = isinstance(content, str)
+            text = (content if plain else json.dumps(content, default=str)).encode()
             self.send_response(code)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if plain else "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

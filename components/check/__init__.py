@@ -1,0 +1,1 @@
+"""Check: what a pod of a run sees of image, device, store and MLflow."""
