@@ -16,6 +16,7 @@ FLOORS = [
         "inspo_core.code_graph",
         "inspo_core.command",
         "inspo_core.files",
+        "inspo_core.project",
         "inspo_core.redaction",
         "inspo_core.rng",
         "inspo_core.section",
