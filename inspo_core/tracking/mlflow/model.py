@@ -54,7 +54,7 @@ def write(policy: Path, folder: Path, model_id: str, run_id: str, location: str)
     mlflow.pyfunc.save_model(
         folder,
         python_model=str(SERVING),
-        artifacts={"architecture": str(policy / ARCHITECTURE), "parameters": str(policy / PARAMETERS)},
+        artifacts={"architecture": (policy / ARCHITECTURE).absolute().as_uri(), "parameters": (policy / PARAMETERS).absolute().as_uri()},
         signature=signature,
         input_example={
             "observations": np.zeros((1, *(abs(size) for size in seen)), np.float32),

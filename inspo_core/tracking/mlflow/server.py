@@ -148,7 +148,7 @@ def file_lock(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Unreachable(f"another process writes to {path} for {LOCK_SECONDS:.0f} seconds") from None
+                    raise Unreachable(f"another process has held {path} for more than {LOCK_SECONDS:g} seconds") from None
                 time.sleep(0.05)
         yield
 
