@@ -17,6 +17,7 @@ FLOORS = [
         "inspo_core.code_graph",
         "inspo_core.command",
         "inspo_core.files",
+        "inspo_core.project",
         "inspo_core.rng",
         "inspo_core.section",
         "inspo_core.stopping",

@@ -6,16 +6,21 @@ Below ``INSPO_STORE`` they are objects ``outbox/<run>.<random>.tar.gz``, a journ
 import io
 import os
 import secrets
+import shutil
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 import fsspec
 
 from inspo_core.errors import InspoError
-from inspo_core.tracking.journal import LOCK, Journal
+from inspo_core.project import in_project
+from inspo_core.tracking.journal import JOURNAL, LOCK, Journal
 from inspo_core.tracking.mlflow.delivery import Delivery
 from inspo_core.tracking.mlflow.server import Unreachable, reason
+
+_DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # what an archive may end in
 
 
 def leave(journals: list[Journal]) -> str | None:
@@ -25,7 +30,7 @@ def leave(journals: list[Journal]) -> str | None:
     """
     if not (store := os.environ.get("INSPO_STORE")):
         return None
-    files, root = fsspec.core.url_to_fs(store)
+    files, root = fsspec.core.url_to_fs(in_project(store))
     files.makedirs(f"{root}/outbox", exist_ok=True)
     for journal in journals:
         packed = io.BytesIO()
@@ -39,14 +44,15 @@ def leave(journals: list[Journal]) -> str | None:
 
 
 def deliver_left(delivery: Delivery) -> list[str]:
-    """Deliver what machines have left in the shared store, and remove it there; returns the names of what MLflow refuses.
+    """Deliver what machines have left in the shared store, and remove it there; returns the names of what is damaged or MLflow refuses,
+    which is a warning each.
 
     Raises Unreachable, and InspoError if the store fails.
     """
     if not (store := os.environ.get("INSPO_STORE")):
         return []
     try:
-        return _deliver_left(store, delivery)
+        return _deliver_left(in_project(store), delivery)
     except Unreachable:
         raise
     except Exception as error:  # each kind of store fails with errors of its own
@@ -56,19 +62,29 @@ def deliver_left(delivery: Delivery) -> list[str]:
 def _deliver_left(store: str, delivery: Delivery) -> list[str]:
     files, root = fsspec.core.url_to_fs(store)
     files.invalidate_cache()
-    left = [name for name in files.find(f"{root}/outbox") if name.endswith(".tar.gz")]
-    if not left:
-        return []
+    places, left = {}, []
     with tempfile.TemporaryDirectory() as outbox:
-        places = {name: Path(outbox, Path(name).name.removesuffix(".tar.gz")) for name in left}
-        for name, place in places.items():
-            with tarfile.open(fileobj=io.BytesIO(files.cat_file(name))) as archive:
-                _unpack(archive, place)
-        _, refused = delivery.send_outbox(Path(outbox))
+        for name in files.find(f"{root}/outbox"):
+            if name.endswith(".tar.gz"):
+                content = files.cat_file(name)
+                place = Path(outbox, Path(name).name.removesuffix(".tar.gz"))
+                try:
+                    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                        _unpack(archive, place)
+                    if not (place / JOURNAL).is_file():
+                        raise ValueError(f"{JOURNAL} is missing in it")
+                    places[name] = place
+                except _DAMAGED as error:
+                    shutil.rmtree(place, ignore_errors=True)
+                    left.append(place.name)
+                    delivery.warn_once(f"{name} cannot be unpacked ({reason(error)}), so it is left as it is")
+        if places:
+            _, refused = delivery.send_outbox(Path(outbox))
+            left += refused
         for name, place in places.items():
             if not place.exists():  # delivered, not refused
                 files.rm_file(name)
-    return refused
+    return left
 
 
 def _unpack(archive: tarfile.TarFile, place: Path) -> None:

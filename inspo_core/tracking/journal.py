@@ -1,4 +1,4 @@
-"""What happened in a run, on disk before it is sent anywhere. Standard library only.
+"""What happened in a run, on disk before it is sent anywhere.
 
 A run has a folder ``outbox/<name>/``:
 
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from inspo_core.files import write_json
+from inspo_core.tracking import forms
+from inspo_core.tracking.forms import Malformed
 
 JOURNAL, STATE, LOCK, FILES = "journal.jsonl", "state.json", ".lock", "files"
 
@@ -42,7 +44,10 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True) -> "Journal | None":
-        """The journal in ``folder``; None if somebody else holds it, or if it is not there and must not be created."""
+        """The journal in ``folder``; None if somebody else holds it.
+
+        ``create``: to write on in it, so None too if what is there is malformed; otherwise None if it is not there.
+        """
         with _opening:
             return cls._open(folder.absolute(), create)
 
@@ -63,8 +68,13 @@ class Journal:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(lock), os.stat(folder / LOCK)):
                     journal = cls(folder, lock)
+                    if create:
+                        journal.check()
                     _held.add(folder)
                     return journal
+            except Malformed:
+                os.close(lock)
+                return None
             except BlockingIOError:
                 os.close(lock)
                 return None
@@ -121,18 +131,41 @@ class Journal:
         return name
 
     def kept(self, name: str) -> Path:
-        """Where :meth:`keep` has put it."""
-        return self.folder / FILES / name
+        """Where :meth:`keep` has put it. Raises Malformed unless it is there, inside ``files/``, and has no links in it."""
+        try:
+            files = (self.folder / FILES).resolve()
+            path = files / name
+            if path == files or not path.is_relative_to(files) or path.resolve() != path:
+                raise Malformed(f"{name!r} is not inside {FILES}/")
+            if not path.exists() or any(inner.is_symlink() for inner in path.rglob("*")):
+                raise Malformed(f"{FILES}/{name} is missing or has links in it")
+            return path
+        except OSError as error:
+            raise Malformed(f"{FILES}/{name} cannot be read: {error.strerror}") from error
 
     def operations(self, position: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-        """Operations from a byte position on, each with the position after it."""
+        """Operations from a byte position on, each with the position after it. Raises Malformed."""
         with open(self._path, "rb") as file:
             file.seek(position)
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # it is being written
+                try:
+                    operation = forms.operation(line)
+                except Malformed as error:
+                    raise Malformed(f"{JOURNAL} has at byte {position} no operation: {error}") from error
+                if position == 0 and operation["op"] != "begin":
+                    raise Malformed(f"{JOURNAL} does not start with its beginning")
                 position += len(line)
-                yield json.loads(line), position
+                yield operation, position
+
+    def check(self) -> None:
+        """Raises Malformed unless all of it is of the expected form, and every file that it names is there."""
+        if (self.folder / STATE).is_dir():
+            raise Malformed(f"{STATE} is a folder")
+        for operation, _ in self.operations():
+            if operation["op"] in ("artifact", "model"):
+                self.kept(operation["name" if operation["op"] == "artifact" else "folder"])
 
     def size(self) -> int:
         """Bytes written so far."""
@@ -147,15 +180,21 @@ class Journal:
 
     @property
     def state(self) -> dict[str, Any]:
-        """How far it has been delivered: ``{"store", "run_id", "position", ...}``, or empty."""
+        """How far it has been delivered: ``{"store", "run_id", "position", ...}``; empty if that is not known."""
         try:
-            return json.loads((self.folder / STATE).read_text())
-        except (OSError, ValueError):
-            return {}
+            state = forms.state((self.folder / STATE).read_bytes())
+            return state if self._is_between_lines(state["position"]) else {}
+        except (OSError, Malformed):
+            return {}  # everything is delivered again, which changes nothing
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         write_json(self.folder / STATE, state)
+
+    def _is_between_lines(self, position: int) -> bool:
+        with open(self._path, "rb") as file:
+            file.seek(max(position - 1, 0))
+            return 0 < position <= self.size() and file.read(1) == b"\n"
 
     def _drop_torn_line(self) -> None:
         with open(self._path, "a+b") as file:

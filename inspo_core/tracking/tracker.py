@@ -15,6 +15,7 @@ from inspo_core.config.learners import DEFAULT, label
 from inspo_core.errors import warn
 from inspo_core.evaluations import BestPolicy
 from inspo_core.files import file_hash
+from inspo_core.project import project_root
 from inspo_core.tracking.courier import Courier
 from inspo_core.tracking.description import (
     StageRun,
@@ -31,7 +32,7 @@ from inspo_core.tracking.journal import Journal, Tail
 from inspo_core.tracking.mlflow.delivery import Delivery, patience
 from inspo_core.tracking.mlflow.model import ARCHITECTURE, PARAMETERS
 from inspo_core.tracking.mlflow.registry import registered_name
-from inspo_core.tracking.mlflow.server import Unreachable, project_root, reason
+from inspo_core.tracking.mlflow.server import Unreachable, reason
 
 DELIVER_COMMAND = "python -m inspo_core.tracking deliver"
 

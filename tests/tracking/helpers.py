@@ -8,9 +8,11 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from mlflow.entities import Run
 
 from inspo_core.tracking.description import StageRun
@@ -103,6 +105,22 @@ def random_policy(folder: Path, seed: int = 0, memory: int = 0) -> "Policy":
     folder.mkdir(parents=True, exist_ok=True)
     save_policy(policy, folder)
     return policy
+
+
+def left_by(stage: Callable[[], StageTracker]) -> list[Path]:
+    """The journals that the stage leaves in the outbox, because MLflow is out of reach."""
+    before = set(Path("outbox").glob("*"))
+    with away(), stage():
+        pass
+    return sorted(set(Path("outbox").absolute().glob("*")) - {path.absolute() for path in before})
+
+
+@contextlib.contextmanager
+def away() -> Iterator[None]:
+    """MLflow is out of reach in the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
+        yield
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:

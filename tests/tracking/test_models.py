@@ -160,7 +160,7 @@ def test_the_best_policy_is_registered_once_and_the_alias_follows(project, store
     report([choice(0, "print-0", 0.9)])
     assert store.client.get_model_version_by_alias("games-xor_b", "best").version == 1
     report([choice(5, "unknown", 1.0)])
-    assert "was not trained into this MLflow store" in capsys.readouterr().err
+    assert "the policy of inspo seed 5 is not in this MLflow store" in capsys.readouterr().err
 
 
 def test_models_and_registry_through_a_server(shared_server, project, inputs, monkeypatch):

@@ -17,7 +17,7 @@ from inspo_core.tracking.journal import Journal
 from inspo_core.tracking.mlflow.runs import Runs
 from inspo_core.tracking.process_identity import is_gone, process_identity
 from tests.lab import Done
-from tests.tracking.helpers import Store, count_points, expected_loss, follow, run_python, tracker, write_metrics
+from tests.tracking.helpers import Store, count_points, expected_loss, follow, left_by, run_python, tracker, write_metrics
 
 STAGE = """
 import sys, time
@@ -189,19 +189,19 @@ def test_processes_are_told_apart(project):
 
 
 def test_a_journal_has_one_holder_and_loses_a_torn_line(project):
-    journal = Journal.open(project / "outbox/a")
-    journal.append({"op": "begin"})
-    with open(project / "outbox/a/journal.jsonl", "a") as file:
-        file.write('{"op": "po')
-    assert Journal.open(project / "outbox/a") is None
-    code = "from pathlib import Path; from inspo_core.tracking.journal import Journal; print(Journal.open(Path('outbox/a')))"
+    (journal,) = left_by(lambda: tracker())
+    path, lines = journal / "journal.jsonl", (journal / "journal.jsonl").read_bytes()
+    path.write_bytes(lines + b'{"op": "po')
+    held = Journal.open(journal)
+    assert path.read_bytes() == lines and Journal.open(journal) is None
+    code = f"from pathlib import Path; from inspo_core.tracking.journal import Journal; print(Journal.open(Path({str(journal)!r})))"
     assert run_python(code).stdout == "None\n"
-    journal.close()
+    held.close()
     assert "Journal object" in run_python(code).stdout
-    journal = Journal.open(project / "outbox/a")
-    journal.append({"op": "end"})
-    assert [operation["op"] for operation, _ in journal.operations()] == ["begin", "end"]
-    journal.close()
+    held = Journal.open(journal)
+    held.append({"op": "end", "time": 1, "status": "KILLED"})
+    assert [operation["op"] for operation, _ in held.operations()] == ["begin", "end", "end"]
+    held.close()
 
 
 def test_an_orchestrators_run_is_the_parent_and_is_left_as_it_is(project, store, monkeypatch):

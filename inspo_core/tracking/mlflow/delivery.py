@@ -10,10 +10,11 @@ from typing import Any
 from inspo_core.errors import InspoError
 from inspo_core.redaction import shown
 from inspo_core.stopping import stop_requested
+from inspo_core.tracking.forms import Malformed
 from inspo_core.tracking.journal import JOURNAL, Journal
 from inspo_core.tracking.mlflow.runs import Runs
 from inspo_core.tracking.mlflow.sending import REFUSED, Replay
-from inspo_core.tracking.mlflow.server import Refused, Unreachable, as_default, connect, reason, tracking_uri
+from inspo_core.tracking.mlflow.server import Refused, Unreachable, as_default, connect, reason, store_lock, tracking_uri
 from inspo_core.tracking.process_identity import is_gone
 
 LAST_RETRY_SECONDS = 2.0  # between two attempts at the end of a process
@@ -51,39 +52,50 @@ class Delivery:
         self._warn = warn
         self._warned: set[str] = set()
         self._runs: Runs | None = None
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("MLFLOW_TRACKING_URI"):
+            self.warn_once(f"MLFLOW_TRACKING_URI is not set in this pod, so runs are recorded in {self.place}, which ends with the pod")
 
     def send(self, journal: Journal, *, end: bool = True) -> None:
-        """Deliver what the journal holds and the store does not; ``end=False`` leaves the run RUNNING.
+        """Deliver what the journal holds and the store does not; ``end=False`` leaves the run RUNNING, and registers no model.
 
-        Raises Unreachable; then a later call goes on from there.
+        Raises Unreachable, then a later call goes on from there, and Refused of a journal that is not as expected or that MLflow does not
+        take.
         """
         state = journal.state
         if state.get("store") == self.place and state["position"] >= journal.size():
             return
-        with self._store() as runs:
-            try:
-                Replay(journal, runs, self.place, self._warn_once).send(end=end)
-            except Exception as error:
-                if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                runs.forget()  # the store was emptied, or is another one at the same place
-                journal.state = {}
-                Replay(journal, runs, self.place, self._warn_once).send(end=end)
+        try:
+            with self._store() as runs:
+                try:
+                    Replay(journal, runs, self.place, self.warn_once).send(end=end)
+                except Exception as error:
+                    if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                        raise
+                    runs.forget()  # the store was emptied, or is another one at the same place
+                    journal.state = {}
+                    Replay(journal, runs, self.place, self.warn_once).send(end=end)
+        except Malformed as error:
+            raise Refused(f"its journal is malformed: {error}") from error
 
     def send_outbox(self, outbox: Path) -> tuple[list[str], list[str]]:
         """Deliver and remove the journals that no process is writing; a run whose process is gone ends as KILLED.
 
-        Returns the names of the journals that remain: because their processes live, and because they cannot be opened or MLflow refuses
+        Returns the names of the journals that remain: because their processes live, and because they are not as expected or MLflow refuses
         them, which is a warning. Raises Unreachable.
         """
-        journals, alive, left = [], [], []
+        journals: list[Journal] = []
+        usable: list[tuple[tuple[bool, int], Journal]] = []
+        alive, left = [], []
+
+        def leave(folder: Path, why: str) -> None:
+            left.append(folder.name)
+            self.warn_once(f"{folder.name} is not delivered ({why}), so it is left as it is")
 
         def accepted(journal: Journal, *, end: bool) -> bool:
             try:
                 self.send(journal, end=end)
             except Refused as error:
-                left.append(journal.folder.name)
-                self._warn_once(f"MLflow at {self.place} refuses {journal.folder.name} ({error}); its records are kept")
+                leave(journal.folder, str(error))
                 return False
             return True
 
@@ -92,14 +104,17 @@ class Delivery:
                 try:
                     if journal := Journal.open(path.parent, create=False):
                         journals.append(journal)
+                        journal.check()
                         _end_if_killed(journal)
+                        usable.append((_stages_first(journal), journal))
                     elif path.exists():
                         alive.append(path.parent.name)
-                except (OSError, ValueError) as error:
-                    left.append(path.parent.name)
-                    self._warn_once(f"{path.parent} cannot be read and written ({reason(error)}), so it is left as it is")
-            usable = sorted((journal for journal in journals if journal.folder.name not in left), key=_stages_first)
-            begun = [journal for journal in usable if accepted(journal, end=False)]
+                except Malformed as error:
+                    leave(path.parent, f"its journal is malformed: {error}")
+                except OSError as error:
+                    leave(path.parent, f"{path.parent} cannot be read and written: {reason(error)}")
+            in_order = [journal for _, journal in sorted(usable, key=lambda item: item[0])]
+            begun = [journal for journal in in_order if accepted(journal, end=False)]
             for journal in [journal for journal in reversed(begun) if accepted(journal, end=True)]:
                 journal.remove()
             return alive, left
@@ -119,18 +134,24 @@ class Delivery:
 
     @contextmanager
     def _store(self) -> Iterator[Runs]:
+        """The store, which no other process of this machine writes to in the block if it is a local database: SQLite starves one of several
+        writers.
+        """
         try:
             with as_default(self._uri):
                 if self._runs is None:
                     self._runs = Runs(connect(self._uri), self._uri)
-                yield self._runs
-        except Unreachable:
+                with store_lock(self._uri):
+                    yield self._runs
+        except (Unreachable, Malformed):
             raise
         except Exception as error:  # each kind of store and artifact store fails with errors of its own
-            kind = Refused if getattr(error, "error_code", None) in REFUSED | {"RESOURCE_DOES_NOT_EXIST"} else Unreachable
-            raise kind(reason(error)) from error
+            if getattr(error, "error_code", None) in REFUSED | {"RESOURCE_DOES_NOT_EXIST"}:
+                raise Refused(f"MLflow at {self.place} refuses it: {reason(error)}") from error
+            raise Unreachable(reason(error)) from error
 
-    def _warn_once(self, sentence: str) -> None:
+    def warn_once(self, sentence: str) -> None:
+        """Warn, unless of the same before."""
         if sentence not in self._warned:
             self._warned.add(sentence)
             self._warn(sentence)

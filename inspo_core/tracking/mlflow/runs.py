@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from inspo_core.tracking.mlflow.server import Refused, artifact_location, store_lock
+from inspo_core.tracking.mlflow.server import Refused, artifact_location
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
 KEY = "inspo.key"
+MODEL = "inspo.model"  # tag of a run that uses a policy: the fingerprint of its training
+FINAL = "final/"
 PROCESS = ("host", "process")  # tags that say who writes a run
 
 # On a server, two machines may make the same run at once: both wait this long, longer if the server is slow, look again and take the
@@ -55,15 +57,14 @@ class Runs:
     def _named_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        with store_lock(self._uri):
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                try:
-                    return self.client.create_experiment(name, artifact_location(self._uri, name), _EXPERIMENT_TAGS)
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-                    found = self.client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self.client.create_experiment(name, artifact_location(self._uri, name), _EXPERIMENT_TAGS)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self.client.get_experiment_by_name(name)
         if found is None or found.lifecycle_stage == "deleted":
             raise Refused(f"its experiment {name!r} is deleted; restore it there, or choose another experiment.name")
         return found.experiment_id
@@ -110,12 +111,42 @@ class Runs:
         self.client.log_batch(run.info.run_id, tags=[RunTag(*item) for item in tags.items()], synchronous=True)
 
     def existing_points(self, run_id: str) -> set[tuple[str, int]]:
-        """The (metric, step) pairs that the run had when this was first asked."""
+        """The (metric, step) pairs that the run has."""
         if run_id not in self._existing:
             names = self.client.get_run(run_id).data.metrics
             history = [point for name in names for point in self.client.get_metric_history(run_id, name)]
             self._existing[run_id] = {(point.key, point.step) for point in history}
         return self._existing[run_id]
+
+    def log_metrics(self, run_id: str, metrics: list["Metric"]) -> None:
+        """Log points, at most MLflow's limit of one request."""
+        self.client.log_batch(run_id, metrics=metrics, synchronous=True)
+        if run_id in self._existing:
+            self._existing[run_id] |= {(point.key, point.step) for point in metrics}
+
+    def use_model(self, run_id: str, model_id: str) -> None:
+        """Make a model an input of a run, and show the run's final metrics on the model's page. Repeating it changes nothing."""
+        from mlflow.entities import LoggedModelInput, Metric
+
+        run = self.client.get_run(run_id)
+        of_dataset = {}
+        if run.inputs and run.inputs.dataset_inputs:
+            dataset = run.inputs.dataset_inputs[0].dataset
+            of_dataset = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+        finals = [
+            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, run_id=run_id, **of_dataset)
+            for name in run.data.metrics
+            if name.startswith(FINAL)
+            for point in self.client.get_metric_history(run_id, name)
+        ]
+        if finals:
+            self.client.log_batch(run_id, metrics=finals, synchronous=True)
+        if model_id not in [used.model_id for used in (run.inputs and run.inputs.model_inputs) or []]:
+            _despite_others(lambda: self.client.log_inputs(run_id, models=[LoggedModelInput(model_id)]))
+
+    def that_use(self, fingerprint: str, experiment: str) -> list["Run"]:
+        """The runs of an experiment that use the policy with that fingerprint."""
+        return self._search(experiment, f"tags.`{MODEL}` = '{fingerprint}'")
 
     def find_or_create(self, experiment: str, key: str, name: str, tags: dict[str, str], start: int, shared: bool) -> tuple["Run", bool]:
         """The run with that key, and whether it was there.
@@ -126,10 +157,9 @@ class Runs:
             found = self._find(experiment, key)
             return (found, True) if found else (self._create(experiment, key, name, tags, start), False)
         before = time.monotonic()
-        with store_lock(self._uri):
-            if found := self._find(experiment, key):
-                return found, True
-            made = self._create(experiment, key, name, tags, start)
+        if found := self._find(experiment, key):
+            return found, True
+        made = self._create(experiment, key, name, tags, start)
         if not self._uri.startswith("http"):
             return made, False
         time.sleep(max(SETTLE_SECONDS, 2 * (time.monotonic() - before)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from inspo_core.tracking.journal import Journal
 from inspo_core.tracking.mlflow import model, registry
-from inspo_core.tracking.mlflow.runs import Runs
+from inspo_core.tracking.mlflow.runs import MODEL, Runs
 from inspo_core.tracking.mlflow.server import reason
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Replay:
         self._batch: list[Metric] = []
 
     def send(self, *, end: bool) -> None:
-        """Send what was not sent; ``end=False`` holds back the operation that ends the run.
+        """Send what was not sent; ``end=False`` holds back what ends the run, and the registrations, which need the models of other runs.
 
         What is left of a run that was deleted is dropped. Raises what the store raises; then a later call goes on from there.
         """
@@ -51,7 +51,7 @@ class Replay:
                 self._batch += points
             else:
                 self._flush(position)
-                if operation["op"] == "end" and not end and after == self._journal.size():
+                if not end and (operation["op"] == "register" or (operation["op"] == "end" and after == self._journal.size())):
                     return
                 if not deleted:
                     getattr(self, f"_{operation['op']}")(operation)
@@ -65,7 +65,7 @@ class Replay:
         batch, self._batch = self._batch, []
         for start in range(0, len(batch), BATCH):
             metrics = batch[start : start + BATCH]
-            self._unless_refused("metrics", lambda: self._client.log_batch(self._run_id, metrics=metrics, synchronous=True))
+            self._unless_refused("metrics", lambda: self._runs.log_metrics(self._run_id, metrics))
         self._state["position"] = position
         self._journal.state = self._state
 
@@ -84,13 +84,13 @@ class Replay:
             self._warn(f"MLflow refuses {what} of {self._journal.folder.name} ({reason(error)}); the run goes without")
 
     def _begin(self, operation: dict[str, Any]) -> None:
-        from mlflow.entities import LoggedModelInput
-
         experiment = self._runs.experiment(operation["experiment"])
         parent = self._runs.parent(operation, experiment)
         tags = operation["tags"] | ({"mlflow.parentRunId": parent} if parent else {})
+        tags |= {MODEL: operation["model"]} if operation["model"] else {}
         key, name, start = operation["key"], operation["name"], operation["time"]
         run, found = self._runs.find_or_create(experiment, key, name, tags, start, operation["shared"])
+        self._state.pop("model_id", None)
         self._state |= {
             "run_id": run.info.run_id,
             "experiment_id": experiment,
@@ -98,17 +98,23 @@ class Replay:
             "pipeline_run_id": parent if operation["pipeline"] and "key" in operation["pipeline"] else None,
             "found": found,
             "dataset": operation["dataset"] and {f"dataset_{key}": operation["dataset"][key] for key in ("name", "digest")},
+            "model": operation["model"],
         }
         if found:
             self._runs.reopen(run, tags)
         self._unless_refused("parameters", lambda: self._runs.log_params(run, operation["params"]))
         if operation["dataset"]:
             self._unless_refused("the dataset", lambda: self._runs.log_dataset(self._run_id, operation["dataset"], tags["stage"]))
-        if operation["model"] and (logged := registry.logged_model(self._client, experiment, operation["model"])):
-            self._state["model_id"] = logged.model_id
-            inputs = self._client.get_run(self._run_id).inputs
-            if logged.model_id not in [known.model_id for known in (inputs and inputs.model_inputs) or []]:
-                self._client.log_inputs(self._run_id, models=[LoggedModelInput(logged.model_id)])
+        self._use_model()
+
+    def _use_model(self) -> None:
+        """Link the run and the model that it uses, if the store has that by now; :meth:`_model` does it when the model comes later."""
+        fingerprint = self._state.get("model")
+        if fingerprint and "model_id" not in self._state:
+            experiment = self._state["experiment_id"]
+            if logged := registry.logged_model(self._client, experiment, fingerprint):
+                self._runs.use_model(self._run_id, logged.model_id)
+                self._state["model_id"] = logged.model_id
 
     def _new_points(self, operation: dict[str, Any]) -> list["Metric"]:
         from mlflow.entities import Metric
@@ -129,6 +135,7 @@ class Replay:
         return {"model_id": model_id, "run_id": self._run_id} | (self._state["dataset"] or {}) if model_id else {}
 
     def _final(self, operation: dict[str, Any]) -> None:
+        self._use_model()
         self._batch = self._new_points(operation)
 
     def _artifact(self, operation: dict[str, Any]) -> None:
@@ -155,12 +162,16 @@ class Replay:
         if logged.model_id not in [output.model_id for output in (outputs and outputs.model_outputs) or []]:
             self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, operation["step"])])
         self._state["model_id"] = logged.model_id
+        for run in self._runs.that_use(operation["tags"]["fingerprint"], experiment):
+            self._runs.use_model(run.info.run_id, logged.model_id)
+        registry.register_waiting(self._client, experiment, operation["tags"]["fingerprint"])
 
     def _register(self, operation: dict[str, Any]) -> None:
         if problem := registry.register(self._client, self._state["experiment_id"], operation["choice"]):
             self._warn(problem)
 
     def _end(self, operation: dict[str, Any]) -> None:
+        self._use_model()  # the model may have come while the final metrics were on the way
         may_wait = self._state["is_stage"] and operation["status"] == "FINISHED"
         if may_wait and (other := self._runs.running_child(self._run_id, self._state["experiment_id"])):
             self._runs.hand_over(self._run_id, other)

@@ -5,17 +5,23 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
+from inspo_core.project import project_root
 from inspo_core.redaction import database_of, redact
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+SERVICES = ("databricks", "databricks-uc", "uc")  # MLflow's names for them
+LOCK_SECONDS = 60.0  # for which a process waits for others to let go of a database
 
 # MLflow's own defaults wait four minutes for a dead server, draw progress bars, report usage and print tracebacks.
 _ENVIRONMENT = {
@@ -32,35 +38,46 @@ class Unreachable(Exception):
 
 
 class Refused(Unreachable):
-    """The store answers, but does not take one journal; it may take others."""
-
-
-def project_root() -> Path:
-    """The project's folder: the current one, or the one outside for an experiment that DVC runs in a temporary copy."""
-    here = Path.cwd()
-    for place in here.parents:
-        if (place / ".dvc" / "tmp" / "exps") in here.parents:
-            return place
-    return here
+    """One journal is not as expected, or the store answers and does not take it; it may take others."""
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the database ``mlflow.db`` in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / DATABASE}"
+    """MLFLOW_TRACKING_URI, or the database ``mlflow.db``; a relative path in it is one in the project's folder."""
+    return _absolute(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}")
+
+
+def _absolute(uri: str) -> str:
+    if uri.startswith("sqlite"):
+        address, mark, query = uri.partition("?")
+        return database_uri(project_root() / unquote(address.partition(":///")[2])) + mark + query
+    if uri.startswith("file:"):
+        return (project_root() / unquote(urlsplit(uri).path)).as_uri()
+    if "://" in uri or uri in SERVICES:
+        return uri
+    return (project_root() / uri).as_uri()
+
+
+def database_uri(path: Path) -> str:
+    """The URI of a SQLite database. Without the driver's name in it, MLflow makes a folder of the quoted name, too."""
+    return f"sqlite+pysqlite:///{quote(str(path))}"
 
 
 @contextlib.contextmanager
 def as_default(uri: str) -> Iterator[None]:
     """Make ``uri`` MLflow's default in the block: a database's registry looks models up in that store, not in its own."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    wanted = {"MLFLOW_TRACKING_URI": uri}
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        wanted["MLFLOW_REGISTRY_URI"] = _absolute(registry)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -88,7 +105,8 @@ def connect(uri: str) -> "MlflowClient":
     except Unreachable:
         raise
     except Exception as error:  # each kind of store fails with errors of its own
-        raise Unreachable(reason(error)) from error
+        why = reason(error)
+        raise Unreachable(why.replace("<database_uri>", shlex.quote(uri)) if path else why) from error
 
 
 def reason(error: BaseException) -> str:
@@ -96,7 +114,8 @@ def reason(error: BaseException) -> str:
     text = str(error)
     for marker in ("Caused by ", "Response body: "):
         text = text.partition(marker)[2] or text
-    return redact(" ".join(text.split()))[:300] or type(error).__name__
+    text = text.partition("[SQL: ")[0]
+    return redact(" ".join(text.split()))[:500] or type(error).__name__
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
@@ -116,13 +135,21 @@ def store_lock(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold ``<path>.lock``. Raises Unreachable if it cannot be made."""
+    """Hold ``<path>.lock``. Raises Unreachable if it cannot be made, or if another process holds it for LOCK_SECONDS."""
     try:
         lock = open(f"{path}.lock", "a")
     except OSError as error:
         raise Unreachable(_unwritable(path, error.strerror)) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"another process has held {path} for more than {LOCK_SECONDS:g} seconds") from None
+                time.sleep(0.05)
         yield
 
 
