@@ -10,6 +10,20 @@ class InspoError(Exception):
     """
 
 
+LONGEST = 200  # characters of what was found that a message repeats
+
+
+def quoted(value: object) -> str:
+    """What was found, as Python writes it, at a length that can be read."""
+    return shortened(repr(value))
+
+
+def shortened(text: object) -> str:
+    """``text`` at a length that can be read."""
+    said = str(text)
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}... ({len(said)} characters)"
+
+
 def warn(sentence: str) -> None:
     """Print a warning to standard error: something is not as it should be, and the work goes on."""
     print(f"warning: {sentence}", file=sys.stderr, flush=True)

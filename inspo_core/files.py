@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inspo_core.errors import InspoError
+from inspo_core.parsing import parse_json
 
 
 def canonical_json(value: Any) -> str:
@@ -111,8 +112,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or broken file is an :class:`InspoError` that names it."""
     try:
-        return json.loads(path.read_text())
+        content = path.read_bytes()
     except OSError as error:
         raise InspoError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
-    except ValueError as error:
-        raise InspoError(f"{path} is not valid JSON ({error}); make it anew with the stage that writes it") from error
+    try:
+        return parse_json(content, str(path))
+    except InspoError as error:
+        raise InspoError(f"{error}; make it anew with the stage that writes it") from error

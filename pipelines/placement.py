@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from kfp import dsl, kubernetes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from inspo_core.config.reading import merge
 from inspo_core.errors import InspoError
+from inspo_core.parsing import parse_yaml
 from inspo_core.section import sentences
 
 NVIDIA = "nvidia.com/gpu"
@@ -156,13 +156,11 @@ class Placement(_Settings):
 
 
 def load_placement(path: Path) -> Placement:
-    """Read a placement file. Raises InspoError: unreadable, no YAML, unknown key, a value that cannot be one."""
+    """Read a placement file. Raises InspoError: unreadable, no YAML, a key twice, unknown key, a value that cannot be one."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = parse_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise InspoError(f"cannot read the placement {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the keys {', '.join(Placement.model_fields)}")
     try:

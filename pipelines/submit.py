@@ -137,7 +137,8 @@ def _job_of(arguments: argparse.Namespace, params: Params, devices: dict[str, st
     hashes = data_hashes(repo, rev, chosen.datasets, arguments.data_remote or None)
     # Every section as a whole. Were it only what differs from a file here, a result would also depend on the file params.yaml in the image,
     # of which its key knows nothing.
-    overrides = params.model_dump(mode="json")
+    # As text: what is inside a dictionary Kubeflow hands over as doubles, and its local runner takes no null.
+    overrides = json.dumps(params.model_dump(mode="json"))
     parameters = {"data_repo": repo, "data_rev": rev, "data_remote": arguments.data_remote, "overrides": overrides}
     changes = "".join(f" {change}" for change in arguments.overrides)
     if arguments.pipeline == "experiment":

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A name is a module or a package with all below it.
 FLOORS = [
     ["inspo_core.errors"],
+    ["inspo_core.parsing"],
     [
         "inspo_core.code_graph",
         "inspo_core.command",

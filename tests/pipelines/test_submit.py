@@ -56,7 +56,7 @@ def test_the_overrides_leave_nothing_to_the_parameter_file_in_the_image(submit, 
     del other["train"]["omiga"], other["ingest"]["sources"]["xor_c"]
     other["experiment"] |= {"datasets": ["xor_a"], "algorithms": ["bc"], "name": "another"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(other))
-    assert load_params(tmp_path / "params.yaml", [json.dumps(overrides)]) == params_of("variants.inspo_product.alpha=0.3", CHOSEN)
+    assert load_params(tmp_path / "params.yaml", [overrides]) == params_of("variants.inspo_product.alpha=0.3", CHOSEN)
 
 
 def test_a_benchmark_brings_its_plan(submit):
