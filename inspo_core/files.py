@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.parsing import parse_json
 
 
@@ -119,3 +119,18 @@ def read_json(path: Path) -> Any:
         return parse_json(content, str(path))
     except InspoError as error:
         raise InspoError(f"{error}; make it anew with the stage that writes it") from error
+
+
+def read_object(path: Path, stage: str, **fields: type) -> dict[str, Any]:
+    """Read a JSON object that the stage ``stage`` has written, with at least ``fields``, each of its type.
+
+    Raises InspoError as :func:`read_json` does, and for another value or one without these.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InspoError(f"{path} is {quoted(found)}, expected an object; run the {stage} stage again")
+    for field, kind in fields.items():
+        if type(found.get(field)) is not kind:
+            what = f"is {quoted(found[field])}, expected {kind.__name__}" if field in found else "is missing"
+            raise InspoError(f"{path}: {field} {what}; run the {stage} stage again")
+    return found

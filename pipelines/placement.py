@@ -18,17 +18,18 @@ from inspo_core.section import sentences
 
 NVIDIA = "nvidia.com/gpu"
 Step = Literal["ingest", "behavior", "train", "evaluate", "report", "finish"]
-Cores = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
-Bytes = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
+Count = Annotated[int, Field(le=2**31 - 1)]  # what a field of Kubeflow's or Kubernetes' holds
+Cores = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$", max_length=20)]
+Bytes = Annotated[str, StringConstraints(pattern=r"^[0-9]+([EPTGMK]i?)?$", max_length=20)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]  # of an object in Kubernetes
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
 SECRET_VARIABLE = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|ACCESS_KEY|COOKIE", re.IGNORECASE)
 CREDENTIALS_IN_URL = re.compile(r"https?://[^/\s]*@|://[^/\s@]*:[^/\s]*@")  # in ssh://git@host the name is none
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Processors(_Settings):
@@ -43,7 +44,7 @@ class Memory(_Settings):
 
 class Gpu(_Settings):
     resource: str = NVIDIA  # the device plugin's name for it
-    count: int = Field(gt=0)
+    count: Count = Field(gt=0)
 
 
 class Toleration(_Settings):
@@ -51,7 +52,7 @@ class Toleration(_Settings):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: int | None = None  # of NoExecute
+    seconds: Count | None = None  # of NoExecute
 
 
 class SecretKey(_Settings):
@@ -71,10 +72,10 @@ class Retries(_Settings):
     Kubeflow's own hour would leave a long training without any.
     """
 
-    count: int = Field(ge=0)
-    backoff_seconds: int = Field(default=60, ge=0)
+    count: Count = Field(ge=0)
+    backoff_seconds: Count = Field(default=60, ge=0)
     factor: float = Field(default=2.0, ge=1)
-    within_seconds: int = Field(default=7 * 24 * 3600, gt=0)
+    within_seconds: Count = Field(default=7 * 24 * 3600, gt=0)
 
 
 class Pod(_Settings):
@@ -93,7 +94,7 @@ class Pod(_Settings):
     run_as_non_root: bool | None = None  # has Kubernetes refuse a root user, as namespaces with the standard "restricted" ask
     image_pull_secrets: list[Name] = []
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
-    active_deadline_seconds: int | None = Field(default=None, gt=0)
+    active_deadline_seconds: Count | None = Field(default=None, gt=0)
     retries: Retries | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -15,7 +15,7 @@ from components.cli import add_algorithm, add_overrides, add_seeds
 from inspo_core.command import run
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from pipelines.placement import CREDENTIALS_IN_URL, Placement, load_placement
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _parse() -> argparse.Namespace:
         if CREDENTIALS_IN_URL.search(text or ""):
             raise InspoError(f"{option} holds a user name or password: leave it out, git and the cluster read such things from secrets")
     if not arguments.dry_run and not re.match(r"https?://", arguments.host or ""):
-        raise InspoError(f"--host is {arguments.host!r}, expected the address of Kubeflow Pipelines, https://... or http://...")
+        raise InspoError(f"--host is {quoted(arguments.host)}, expected the address of Kubeflow Pipelines, https://... or http://...")
     if arguments.recurring and len(arguments.recurring.split()) != 6:
-        raise InspoError(f"--recurring is {arguments.recurring!r}, expected six fields, seconds first, such as {CRON!r}")
+        raise InspoError(f"--recurring is {quoted(arguments.recurring)}, expected six fields, seconds first, such as {CRON!r}")
     if arguments.recurring and (arguments.watch or not arguments.name):
         raise InspoError("--recurring makes a schedule: give it a --name, and leave out --watch")
     if arguments.pipeline == "benchmark" and arguments.seeds_per_task is not None and arguments.seeds_per_task < 1:
@@ -153,8 +153,13 @@ def _job_of(arguments: argparse.Namespace, params: Params, devices: dict[str, st
         for task in item["runs"]:
             where = f"{item['dataset']} {task['algorithm']} {','.join(map(str, task['seeds']))}"
             keys |= {f"{stage} {where}": task[stage] for stage in ("train", "evaluate")}
-    size = f"{len(chosen.datasets)} datasets, {len(chosen.algorithms)} algorithms, {len(chosen.seeds)} seeds"
+    size = ", ".join(counted(len(getattr(chosen, what)), what) for what in ("datasets", "algorithms", "seeds"))
     return _Job("benchmark", arguments.name or f"{size}{changes}", parameters | {"plan": plan}, keys)
+
+
+def counted(number: int, plural: str) -> str:
+    """``1 dataset``, ``2 datasets``."""
+    return f"{number} {plural.removesuffix('s') if number == 1 else plural}"
 
 
 def _check_size(plan: list[dict[str, Any]]) -> None:
@@ -183,7 +188,7 @@ def _commit_of(repo: str, rev: str) -> str:
     for name in names:
         if name in commits:
             return commits[name]
-    raise InspoError(f"--data-rev is {rev!r}, which is no branch or tag of {repo}, nor a full commit hash")
+    raise InspoError(f"--data-rev is {quoted(rev)}, which is no branch or tag of {repo}, nor a full commit hash")
 
 
 def _compiled(job: _Job, placement: Placement, folder: Path, cache: bool) -> Path:

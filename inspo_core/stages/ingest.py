@@ -85,7 +85,7 @@ def check_game(episodes: EpisodeDataset, dataset: str, env: str, place: Path) ->
     game = GAMES.entry(env, f"parameter ingest.sources.{dataset}.env")
     if episodes.env != env:
         raise InspoError(
-            f"{place} was collected in the game {episodes.env!r}, but params.yaml says {env!r}; correct ingest.sources.{dataset}.env"
+            f"{place} was collected in the game {episodes.env!r}, but the parameters say {env!r}; correct ingest.sources.{dataset}.env"
         )
     found = {
         "n_agents": (episodes.n_agents, game.n_agents),

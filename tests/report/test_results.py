@@ -110,15 +110,18 @@ def test_scores_lie_between_random_play_and_the_best_return(tree):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"step": 60, "evaluation/return_greedy": 1', "line 61, is not a line of metrics"),
+        ('{"step": 60, "evaluation/return_greedy": 1', r"line 61 is not valid JSON \(.*\); run the train stage again"),
+        ('{"step": 60, "step": 60}', "line 61 is not valid JSON .*'step' is there twice"),
         ('{"step": 60, "evaluation/return_greedy": 1.0}', "line 61, is not a line of metrics"),
-        ("[]]", "line 61, is not a line of metrics"),
+        ("[]]", "line 61 is not valid JSON"),
+        ("\xff", "line 61 is not valid JSON"),
+        ('{"step": 1e999, "evaluation/return_greedy": 1}', "line 61, is not a line of metrics"),
         ("7", "line 61, is not a line of metrics"),
     ],
 )
 def test_a_damaged_log_is_named(tree, line, message):
-    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as file:
-        file.write(line + "\n")
+    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
     with pytest.raises(InspoError, match=rf"xor_c/bc/seed_0/metrics.jsonl, {message}"):
         read(tree)
 

@@ -173,7 +173,7 @@ def test_missing_raw_files(tmp_path):
 
 
 def test_data_of_another_game(raw, tmp_path):
-    assert "was collected in the game 'xor', but params.yaml says 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
+    assert "was collected in the game 'xor', but the parameters say 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
     unknown = {"c": SourceConfig(format="native", env="chess")}
     assert "there is no game 'chess'" in refused("c", raw / "c", tmp_path / "out", unknown)
 
