@@ -19,9 +19,10 @@ def quoted(value: object) -> str:
 
 
 def shortened(text: object) -> str:
-    """``text`` at a length that can be read."""
+    """``text`` at a length that can be read, on one line."""
     said = str(text)
-    return said if len(said) <= LONGEST else f"{said[:LONGEST]}... ({len(said)} characters)"
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in said[:LONGEST])
+    return shown if len(said) <= LONGEST else f"{shown}... ({len(said)} characters)"
 
 
 def warn(sentence: str) -> None:
