@@ -1,6 +1,8 @@
 """What the stage commands share: parameters and options from the command line."""
 
 import argparse
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from components.executor import add_executor
@@ -9,7 +11,8 @@ from inspo_core.code_hashes import check_code_hashes
 from inspo_core.command import Parser
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
+from inspo_core.section import LARGEST_SEED, check_name
 
 
 def stage_parser(stage: str, description: str) -> argparse.ArgumentParser:
@@ -45,6 +48,11 @@ def checked_params(arguments: argparse.Namespace, stage: str, dataset: str = "",
     return params
 
 
+def add_dataset(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add ``--dataset``."""
+    parser.add_argument("--dataset", required=True, type=_name_of("--dataset"), metavar="NAME", help=help)
+
+
 def add_algorithm(parser: argparse.ArgumentParser) -> None:
     """Add ``--algorithm``."""
     names = f"what learns: {', '.join(ALGORITHMS)}, or a name of the section variants in the parameters"
@@ -61,6 +69,7 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record",
         default="",
+        type=_name_of("--record"),
         metavar="KEY",
         help="tell the shared store (INSPO_STORE) under this key how every seed ended; failed seeds then fail the task only if all failed",
     )
@@ -71,6 +80,7 @@ def add_planned(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--planned",
         default="",
+        type=_name_of("--planned"),
         metavar="KEY",
         help="key of the task in a pipeline's plan; code that is not what it was planned with is refused",
     )
@@ -81,8 +91,14 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], help="what computes (default: as the parameters say)")
 
 
+def _name_of(option: str) -> Callable[[str], str]:
+    """What reads a name; an empty one is none."""
+    return lambda text: text and check_name(text, option)
+
+
 def _seed_list(text: str) -> list[int]:
     parts = [part.strip().removesuffix(".0") for part in text.strip("[] ").split(",")]  # Kubeflow hands 3 over as 3.0
-    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
-        raise InspoError(f"--seeds is {text!r}, expected different whole numbers from 0, such as 0,1,2")
-    return [int(part) for part in parts]
+    seeds = [int(part) for part in parts if re.fullmatch(r"[0-9]{1,20}", part)]
+    if len(set(seeds)) < len(parts) or max(seeds) > LARGEST_SEED:
+        raise InspoError(f"--seeds is {quoted(text)}, expected different whole numbers from 0 to {LARGEST_SEED}, such as 0,1,2")
+    return seeds

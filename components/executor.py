@@ -1,12 +1,27 @@
 """What Kubeflow's executor is told at the end of a task: which artifacts the command has written, and what to show of them."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from inspo_core.errors import InspoError
+from pydantic import BaseModel, Field, ValidationError
+
+from inspo_core.errors import InspoError, quoted
 from inspo_core.files import write_json
+from inspo_core.parsing import parse_json
+
+
+class _Found(BaseModel):
+    """What Kubeflow knows under the name of an output: descriptions of artifacts, of which the first counts."""
+
+    artifacts: list[dict[str, Any]] = Field(min_length=1)
+
+
+class _Outputs(BaseModel):
+    """What is read of Kubeflow's description of a task."""
+
+    outputFile: str
+    artifacts: dict[str, _Found] = {}
 
 
 def add_executor(parser: argparse.ArgumentParser) -> None:
@@ -24,17 +39,16 @@ def write_executor_output(arguments: argparse.Namespace, **metadata: dict[str, A
     """
     if arguments.executor_input is None:
         return
-    outputs = arguments.executor_input["outputs"]
-    artifacts = {name: found["artifacts"][0] for name, found in outputs.get("artifacts", {}).items()}
+    outputs: _Outputs = arguments.executor_input
+    artifacts = {name: found.artifacts[0] for name, found in outputs.artifacts.items()}
     for name, artifact in artifacts.items():
         artifact["metadata"] = artifact.get("metadata", {}) | metadata.get(name, {})
-    write_json(Path(outputs["outputFile"]), {"artifacts": {name: {"artifacts": [artifact]} for name, artifact in artifacts.items()}})
+    write_json(Path(outputs.outputFile), {"artifacts": {name: {"artifacts": [artifact]} for name, artifact in artifacts.items()}})
 
 
-def _described(text: str) -> dict[str, Any]:
+def _described(text: str) -> _Outputs:
+    described = parse_json(text, "--executor-input")
     try:
-        described = json.loads(text)
-        described["outputs"]["outputFile"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InspoError(f"--executor-input is {text[:80]!r}, expected Kubeflow's JSON with outputs.outputFile") from error
-    return described
+        return _Outputs.model_validate(described.get("outputs") if isinstance(described, dict) else None)
+    except ValidationError as error:
+        raise InspoError(f"--executor-input is {quoted(text)}, expected Kubeflow's JSON with outputs.outputFile") from error

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from inspo_core.algorithms.table import ALGORITHMS
 from inspo_core.command import Parser, run
 from inspo_core.config.learners import learner_of
@@ -21,6 +19,7 @@ from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_file, hash_of
 from inspo_core.identity import code_of, code_of_entry
+from inspo_core.parsing import dump_yaml, parse_yaml
 from inspo_core.stages import report
 
 FILE = Path("code.yaml")
@@ -106,9 +105,11 @@ def _references(params: Params, dataset: str) -> str:
 
 def _read() -> Any:
     try:
-        return yaml.safe_load(FILE.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InspoError(f"{FILE} cannot be read ({' '.join(str(error).split())}); write it anew with: {WRITE}") from error
+        return parse_yaml(FILE.read_bytes(), str(FILE))
+    except OSError as error:
+        raise InspoError(f"{FILE} cannot be read ({error.strerror}); write it anew with: {WRITE}") from error
+    except InspoError as error:
+        raise InspoError(f"{error}; write it anew with: {WRITE}") from error
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def main() -> None:
             raise InspoError(f"{FILE} is missing or out of date; write it anew with: {WRITE}")
         return
     with atomic_file(FILE) as aside:
-        aside.write_text(HEADER + yaml.safe_dump(now, sort_keys=False))
+        aside.write_text(HEADER + dump_yaml(now), encoding="utf-8")
 
 
 if __name__ == "__main__":

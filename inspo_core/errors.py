@@ -17,6 +17,21 @@ class InspoError(Exception):
         super().__init__(redact(sentence))
 
 
+LONGEST = 200  # characters of what was found that a message repeats
+
+
+def quoted(value: object) -> str:
+    """What was found, as Python writes it, at a length that can be read."""
+    return shortened(repr(value))
+
+
+def shortened(text: object) -> str:
+    """``text`` at a length that can be read, on one line."""
+    said = str(text)
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in said[:LONGEST])
+    return shown if len(said) <= LONGEST else f"{shown}... ({len(said)} characters)"
+
+
 def warn(sentence: str) -> None:
     """Print a warning to standard error: something is not as it should be, and the work goes on."""
     say(f"warning: {redact(sentence)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from inspo_core.config.sections import ReportConfig
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.files import read_json, write_json
 from inspo_core.statistics import estimate
 
@@ -41,7 +41,7 @@ def read_metrics(path: Path) -> dict[str, float]:
     for name in METRICS:
         value = metrics.get(name) if isinstance(metrics, dict) else None
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise InspoError(f"{path}: {name} is {value!r}, not a finite number; run the evaluate stage again")
+            raise InspoError(f"{path}: {name} is {quoted(value)}, not a finite number; run the evaluate stage again")
     return {name: float(metrics[name]) for name in METRICS}
 
 

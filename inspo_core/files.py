@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
+from inspo_core.parsing import parse_json
 
 
 def canonical_json(value: Any) -> str:
@@ -111,8 +112,25 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or broken file is an :class:`InspoError` that names it."""
     try:
-        return json.loads(path.read_text())
+        content = path.read_bytes()
     except OSError as error:
         raise InspoError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
-    except ValueError as error:
-        raise InspoError(f"{path} is not valid JSON ({error}); make it anew with the stage that writes it") from error
+    try:
+        return parse_json(content, str(path))
+    except InspoError as error:
+        raise InspoError(f"{error}; make it anew with the stage that writes it") from error
+
+
+def read_object(path: Path, stage: str, **fields: type) -> dict[str, Any]:
+    """Read a JSON object that the stage ``stage`` has written, with at least ``fields``, each of its type.
+
+    Raises InspoError as :func:`read_json` does, and for another value or one without these.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InspoError(f"{path} is {quoted(found)}, expected an object; run the {stage} stage again")
+    for field, kind in fields.items():
+        if type(found.get(field)) is not kind:
+            what = f"is {quoted(found[field])}, expected {kind.__name__}" if field in found else "is missing"
+            raise InspoError(f"{path}: {field} {what}; run the {stage} stage again")
+    return found

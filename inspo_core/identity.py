@@ -34,6 +34,7 @@ WITHOUT_EFFECT = (
     "inspo_core.errors",
     "inspo_core.files",
     "inspo_core.identity",
+    "inspo_core.parsing",
     "inspo_core.provenance",
     "inspo_core.redaction",
     "inspo_core.running.device",

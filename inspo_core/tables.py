@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.section import close_or_known
 
 
@@ -75,6 +75,6 @@ class Table(Mapping[str, E], Generic[E]):
     def entry(self, name: str, place: str = "") -> E:
         """The entry ``name``; InspoError if there is none. ``place`` is where the name was read, if it was."""
         if name not in self:
-            said = f"{place} is {name!r}: " if place else ""
-            raise InspoError(f"{said}there is no {self._noun} {name!r}{close_or_known(name, self)}")
+            said = f"{place} is {quoted(name)}: " if place else ""
+            raise InspoError(f"{said}there is no {self._noun} {quoted(name)}{close_or_known(name, self)}")
         return self[name]

@@ -1,6 +1,6 @@
 """A benchmark: datasets x algorithms x seeds side by side, compared in one report."""
 
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
@@ -26,7 +26,7 @@ def benchmark(placement: Placement, cache: bool = True) -> BaseComponent:
     of_datasets = _of_datasets(placement, cache)
 
     @dsl.pipeline(name="inspo-benchmark", description="Datasets x algorithms x seeds: from raw episodes to one report.")
-    def pipeline(data_repo: str, data_rev: str, plan: List[Dict], data_remote: str = "", overrides: Dict[str, Any] = {}):
+    def pipeline(data_repo: str, data_rev: str, plan: List[Dict], data_remote: str = "", overrides: str = "{}"):
         end = finish(overrides=overrides, dataset="", algorithm="")
         with dsl.ExitHandler(end, name="benchmark"):
             where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
@@ -46,7 +46,7 @@ def _of_datasets(placement: Placement, cache: bool) -> BaseComponent:
     of_dataset = _of_dataset(placement, cache)
 
     @dsl.pipeline(name="datasets", description="All runs on all datasets.")
-    def pipeline(data_repo: str, data_rev: str, data_remote: str, plan: List[Dict], overrides: Dict[str, Any]):
+    def pipeline(data_repo: str, data_rev: str, data_remote: str, plan: List[Dict], overrides: str):
         with dsl.ParallelFor(plan, name="datasets", parallelism=AT_ONCE) as item:
             of_plan = {"dataset": item.dataset, "seeds": item.seeds, "ingest_key": item.ingest, "behavior_key": item.behavior}
             where = {"data_repo": data_repo, "data_rev": data_rev, "data_remote": data_remote}
@@ -68,7 +68,7 @@ def _of_dataset(placement: Placement, cache: bool) -> BaseComponent:
         ingest_key: str,
         behavior_key: str,
         runs: List[Dict],
-        overrides: Dict[str, Any],
+        overrides: str,
     ):
         of_data = {"dataset": dataset, "overrides": overrides}
         data = ingest(data_repo=data_repo, data_rev=data_rev, data_remote=data_remote, planned=ingest_key, **of_data)

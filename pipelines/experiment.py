@@ -1,6 +1,6 @@
 """One experiment: one dataset, one algorithm, several seeds."""
 
-from typing import Any, Dict, List
+from typing import List
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
@@ -32,7 +32,7 @@ def experiment(placement: Placement, keys: dict[str, str] | None = None, cache: 
         data_remote: str = "",
         algorithm: str = "inspo",
         seeds: List[int] = [0, 1, 2, 3, 4],
-        overrides: Dict[str, Any] = {},
+        overrides: str = "{}",
     ):
         data_of = {"dataset": dataset, "overrides": overrides}
         run_of = {**data_of, "algorithm": algorithm, "seeds": seeds}

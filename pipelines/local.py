@@ -1,7 +1,6 @@
 """``python -m pipelines.local FILE``: every stage of an experiment on this machine, in one go."""
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from inspo_core.command import Parser, run
 from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
+from inspo_core.datasets.fetch import DATA
 from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError
 from inspo_core.identity import STAGE_WORK, code_of, is_code_unchanged
@@ -35,8 +35,12 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params(arguments.params, arguments.overrides)
     name = params.experiment.name
-    if not re.fullmatch(r"[\w-][\w.-]*", name) or name in STAGE_WORK:
-        raise InspoError(f"{arguments.params}: experiment.name is {name!r}, expected a folder's name that is no stage's")
+    if name in STAGE_WORK:
+        raise InspoError(f"{arguments.params}: experiment.name is {name!r}, expected a name that is no stage's")
+    here = Path.cwd()
+    project = next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here)
+    if project != here and not Path(DATA).exists():
+        raise InspoError(f"{here} has no {DATA}/ and is no place for runs/; run the command in the project's folder, {project}")
     os.environ.setdefault("INSPO_CHECKPOINTS", f"checkpoints/{name}")  # two experiments may train the same run at the same time
     Experiment(params, Path("runs") / name, ["python", "-m", "pipelines.local", *sys.argv[1:]]).run()
 
@@ -74,7 +78,7 @@ class Experiment:
     def _run_dataset(self, dataset: str) -> None:
         params, seeds, call = self._params, self._params.experiment.seeds, self._call
         data, models = self._folder / "ingest" / dataset, self._folder / "behavior" / dataset
-        if not self._attempt(f"ingest {dataset}", lambda: ingest_stage(params, dataset, Path("data") / dataset, data)):
+        if not self._attempt(f"ingest {dataset}", lambda: ingest_stage(params, dataset, Path(DATA) / dataset, data)):
             return
         self._seeds(f"behavior {dataset}", lambda able: behavior_stage(params, dataset, data, able, models, call), seeds, None)
         for name in params.experiment.algorithms:

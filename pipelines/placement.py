@@ -7,26 +7,27 @@ step that asks for a GPU is told to compute there.
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from kfp import dsl, kubernetes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from inspo_core.config.reading import merge
 from inspo_core.errors import InspoError
+from inspo_core.parsing import parse_yaml
 from inspo_core.redaction import holds_secret, is_secret
 from inspo_core.section import sentences
 
 NVIDIA = "nvidia.com/gpu"
 Step = Literal["ingest", "behavior", "train", "evaluate", "report", "finish"]
-Cores = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
-Bytes = Annotated[str, StringConstraints(pattern=r"^\d+([EPTGMK]i?)?$")]
+Count = Annotated[int, Field(le=2**31 - 1)]  # what a field of Kubeflow's or Kubernetes' holds
+Cores = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?|[0-9]+m)$", max_length=20)]
+Bytes = Annotated[str, StringConstraints(pattern=r"^[0-9]+([EPTGMK]i?)?$", max_length=20)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]  # of an object in Kubernetes
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Processors(_Settings):
@@ -41,7 +42,7 @@ class Memory(_Settings):
 
 class Gpu(_Settings):
     resource: str = NVIDIA  # the device plugin's name for it
-    count: int = Field(gt=0)
+    count: Count = Field(gt=0)
 
 
 class Toleration(_Settings):
@@ -49,7 +50,7 @@ class Toleration(_Settings):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: int | None = None  # of NoExecute
+    seconds: Count | None = None  # of NoExecute
 
 
 class SecretKey(_Settings):
@@ -69,10 +70,10 @@ class Retries(_Settings):
     Kubeflow's own hour would leave a long training without any.
     """
 
-    count: int = Field(ge=0)
-    backoff_seconds: int = Field(default=60, ge=0)
+    count: Count = Field(ge=0)
+    backoff_seconds: Count = Field(default=60, ge=0)
     factor: float = Field(default=2.0, ge=1)
-    within_seconds: int = Field(default=7 * 24 * 3600, gt=0)
+    within_seconds: Count = Field(default=7 * 24 * 3600, gt=0)
 
 
 class Pod(_Settings):
@@ -91,7 +92,7 @@ class Pod(_Settings):
     run_as_non_root: bool | None = None  # has Kubernetes refuse a root user, as namespaces with the standard "restricted" ask
     image_pull_secrets: list[Name] = []
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
-    active_deadline_seconds: int | None = Field(default=None, gt=0)
+    active_deadline_seconds: Count | None = Field(default=None, gt=0)
     retries: Retries | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -154,13 +155,11 @@ class Placement(_Settings):
 
 
 def load_placement(path: Path) -> Placement:
-    """Read a placement file. Raises InspoError: unreadable, no YAML, unknown key, a value that cannot be one."""
+    """Read a placement file. Raises InspoError: unreadable, no YAML, a key twice, unknown key, a value that cannot be one."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = parse_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise InspoError(f"cannot read the placement {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the keys {', '.join(Placement.model_fields)}")
     try:

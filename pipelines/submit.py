@@ -15,7 +15,7 @@ from components.cli import add_algorithm, add_overrides, add_seeds
 from inspo_core.command import Parser, run
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params, source_of
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.redaction import holds_secret
 from pipelines.placement import Placement, load_placement
 
@@ -100,7 +100,7 @@ def _parse() -> argparse.Namespace:
         _refuse_secret(option, text)
     check_server(arguments, needed=not arguments.dry_run)
     if arguments.recurring and len(arguments.recurring.split()) != 6:
-        raise InspoError(f"--recurring is {arguments.recurring!r}, expected six fields, seconds first, such as {CRON!r}")
+        raise InspoError(f"--recurring is {quoted(arguments.recurring)}, expected six fields, seconds first, such as {CRON!r}")
     if arguments.recurring and (arguments.watch or not arguments.name):
         raise InspoError("--recurring makes a schedule: give it a --name, and leave out --watch")
     if arguments.pipeline == "benchmark" and arguments.seeds_per_task is not None and arguments.seeds_per_task < 1:
@@ -121,7 +121,7 @@ def check_server(arguments: argparse.Namespace, needed: bool = True) -> None:
     for option, text in (("--host", arguments.host), ("--image", arguments.image or os.environ.get("INSPO_IMAGE"))):
         _refuse_secret(option, text)
     if needed and not re.match(r"https?://", arguments.host or ""):
-        raise InspoError(f"--host is {arguments.host!r}, expected the address of Kubeflow Pipelines, https://... or http://...")
+        raise InspoError(f"--host is {quoted(arguments.host)}, expected the address of Kubeflow Pipelines, https://... or http://...")
 
 
 def _refuse_secret(option: str, text: str | None) -> None:
@@ -156,7 +156,8 @@ def _job_of(arguments: argparse.Namespace, params: Params, devices: dict[str, st
     hashes = data_hashes(repo, rev, chosen.datasets, arguments.data_remote or None)
     # Every section as a whole. Were it only what differs from a file here, a result would also depend on the file params.yaml in the image,
     # of which its key knows nothing.
-    overrides = params.model_dump(mode="json")
+    # As text: what is inside a dictionary Kubeflow hands over as doubles, and its local runner takes no null.
+    overrides = json.dumps(params.model_dump(mode="json"))
     parameters = {"data_repo": repo, "data_rev": rev, "data_remote": arguments.data_remote, "overrides": overrides}
     changes = "".join(f" {change}" for change in arguments.overrides)
     if arguments.pipeline == "experiment":
@@ -171,8 +172,13 @@ def _job_of(arguments: argparse.Namespace, params: Params, devices: dict[str, st
         for task in item["runs"]:
             where = f"{item['dataset']} {task['algorithm']} {','.join(map(str, task['seeds']))}"
             keys |= {f"{stage} {where}": task[stage] for stage in ("train", "evaluate")}
-    size = f"{len(chosen.datasets)} datasets, {len(chosen.algorithms)} algorithms, {len(chosen.seeds)} seeds"
+    size = ", ".join(counted(len(getattr(chosen, what)), what) for what in ("datasets", "algorithms", "seeds"))
     return _Job("benchmark", arguments.name or f"{size}{changes}", parameters | {"plan": plan}, keys)
+
+
+def counted(number: int, plural: str) -> str:
+    """``1 dataset``, ``2 datasets``."""
+    return f"{number} {plural.removesuffix('s') if number == 1 else plural}"
 
 
 def _check_size(plan: list[dict[str, Any]]) -> None:
@@ -201,7 +207,7 @@ def _commit_of(repo: str, rev: str) -> str:
     for name in names:
         if name in commits:
             return commits[name]
-    raise InspoError(f"--data-rev is {rev!r}, which is no branch or tag of {repo}, nor a full commit hash")
+    raise InspoError(f"--data-rev is {quoted(rev)}, which is no branch or tag of {repo}, nor a full commit hash")
 
 
 def _compiled(job: _Job, placement: Placement, folder: Path, cache: bool) -> Path:

@@ -13,6 +13,12 @@ is_usable() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] 
 
 settings="${PYTHON:-} ${TORCH_BACKEND:-}"
 files=$(cat pyproject.toml constraints.txt scripts/install.sh | git hash-object --stdin) || fail "git is missing; $apt git"
+if ! said=$(git rev-parse --show-toplevel 2>&1) || [ "$said" != "$(pwd -P)" ]; then
+    fail "$PWD is not the folder of a git repository, without which DVC runs nothing (git says: ${said%%$'\n'*}); get the project with git clone"
+fi
+if ! git var GIT_COMMITTER_IDENT >/dev/null 2>&1; then
+    echo "note: git has no name and address for commits, without which \`dvc exp run\` fails; git config --global user.name NAME and user.email ADDRESS set them" >&2
+fi
 stamp() { echo "$PWD $(.venv/bin/python --version 2>/dev/null) $files"; }
 
 # uv knows the certificates that it brings; those that this machine was given count too.

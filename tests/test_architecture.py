@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ["inspo_core.redaction"],
     ["inspo_core.errors"],
+    ["inspo_core.parsing"],
     [
         "inspo_core.code_graph",
         "inspo_core.command",

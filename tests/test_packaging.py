@@ -58,6 +58,8 @@ def bare_clone(tmp_path):
     tools.mkdir()
     for tool in ("bash", "cat", "dirname", "env", "git", "mktemp", "rm", "sed"):
         (tools / tool).symlink_to(shutil.which(tool))
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / ".gitconfig").write_text("[user]\nname = Some One\nemail = one@example.org\n", encoding="utf-8")
     return tmp_path
 
 
@@ -137,6 +139,26 @@ def test_setup_takes_no_other_python_than_the_one_that_is_named(bare_clone):
     (bare_clone / ".venv").mkdir()
     assert "PYTHON=python3.12 is not a Python 3.11, 3.12 or 3.13 that runs" in the_error(run_setup(bare_clone, PYTHON="python3.12"))
     assert (bare_clone / ".venv").exists()
+
+
+def test_setup_says_first_that_dvc_will_miss_a_repository_of_git(bare_clone):
+    shutil.rmtree(bare_clone / ".git")
+    line = the_error(run_setup(bare_clone))
+    assert f"{bare_clone} is not the folder of a git repository" in line and "get the project with git clone" in line
+    subprocess.run(["git", "init", "--quiet", bare_clone / "scripts"], check=True)
+    (bare_clone / "scripts/.git").rename(bare_clone.parent / ".git")  # one of a folder above is none
+    try:
+        assert "is not the folder of a git repository" in the_error(run_setup(bare_clone))
+    finally:
+        shutil.rmtree(bare_clone.parent / ".git")
+    assert not (bare_clone / ".venv").exists()
+
+
+def test_setup_notes_first_that_experiments_of_dvc_need_a_name_for_commits(bare_clone):
+    note = "note: git has no name and address for commits, without which `dvc exp run` fails"
+    assert note not in run_setup(bare_clone).stderr
+    (bare_clone / ".gitconfig").write_text("[user]\nuseConfigOnly = true\n", encoding="utf-8")
+    assert run_setup(bare_clone).stderr.startswith(note)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.cli import add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import add_dataset, add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.stages.behavior import behavior_stage
@@ -12,7 +12,7 @@ from inspo_core.stages.seeded import Call
 
 def main() -> None:
     parser = stage_parser("behavior", "Estimate the behavior policies of a dataset: local clones and one joint model, for every seed.")
-    parser.add_argument("--dataset", required=True, help="name of the dataset")
+    add_dataset(parser, "name of the dataset")
     parser.add_argument("--data", type=Path, required=True, help="the dataset, as the ingest stage wrote it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the models, seed_<k> each")
     add_seeds(parser)

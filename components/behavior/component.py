@@ -1,6 +1,6 @@
 """The behavior stage as a Kubeflow component."""
 
-from typing import Any, Dict, List
+from typing import List
 
 from kfp import dsl
 
@@ -12,7 +12,7 @@ def behavior(
     dataset: str,
     data: dsl.Input[dsl.Dataset],
     seeds: List[int],
-    overrides: Dict[str, Any],
+    overrides: str,
     device: str,
     planned: str,
     record: str,

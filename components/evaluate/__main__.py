@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import add_algorithm, add_dataset, add_planned, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.files import read_json
@@ -13,7 +13,7 @@ from inspo_core.stages.seeded import Call
 
 def main() -> None:
     parser = stage_parser("evaluate", "Play episodes with the last policy of every seed, greedily and by sampling.")
-    parser.add_argument("--dataset", required=True, help="name of the dataset that the policies were trained on")
+    add_dataset(parser, "name of the dataset that the policies were trained on")
     add_algorithm(parser)
     parser.add_argument("--train", type=Path, required=True, help="the policies, as the train stage wrote them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, seed_<k> each")

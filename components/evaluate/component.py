@@ -1,6 +1,6 @@
 """The evaluate stage as a Kubeflow component."""
 
-from typing import Any, Dict, List
+from typing import List
 
 from kfp import dsl
 
@@ -13,7 +13,7 @@ def evaluate(
     algorithm: str,
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
-    overrides: Dict[str, Any],
+    overrides: str,
     planned: str,
     record: str,
     evaluations: dsl.Output[dsl.Metrics],

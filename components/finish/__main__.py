@@ -1,10 +1,9 @@
 """``python -m components.finish``: end a pipeline's run in MLflow with the state that the pipeline ended in."""
 
-import json
-
 from components.cli import params_of, stage_parser
 from inspo_core.command import run
-from inspo_core.errors import InspoError, warn
+from inspo_core.errors import InspoError, quoted, warn
+from inspo_core.parsing import parse_json
 from inspo_core.tracking.finish import finish_pipeline
 
 # MLflow's states for those of Kubeflow's runs, and for those of ML Metadata, which Kubeflow 2.17's exit handlers are told.
@@ -39,12 +38,12 @@ def _status(text: str) -> str | None:
     state = text
     if text.lstrip().startswith("{"):
         try:
-            state = json.loads(text)["state"]
-        except (ValueError, KeyError) as error:
-            raise InspoError(f"--status is {text[:80]!r}, expected Kubeflow's JSON with a state") from error
+            state = parse_json(text, "--status")["state"]
+        except KeyError as error:
+            raise InspoError(f"--status is {quoted(text)}, expected Kubeflow's JSON with a state") from error
     state = str(state).upper()
     if state not in STATES and state not in UNDECIDED:
-        warn(f"--status is {state!r}, not one of {', '.join(STATES)}; taken from what its stages have recorded")
+        warn(f"--status is {quoted(state)}, not one of {', '.join(STATES)}; taken from what its stages have recorded")
     return STATES.get(state)
 
 

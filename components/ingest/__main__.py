@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from components.cli import add_planned, checked_params, stage_parser
+from components.cli import add_dataset, add_planned, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.config.sections import Params, source_of
@@ -16,7 +16,7 @@ from inspo_core.stages.ingest import ingest_stage
 
 def main() -> None:
     parser = stage_parser("ingest", "Turn the raw files of a dataset into validated episodes in the native format, with a card.")
-    parser.add_argument("--dataset", required=True, help="name of the dataset, a key of ingest.sources in the parameters")
+    add_dataset(parser, "name of the dataset, a key of ingest.sources in the parameters")
     parser.add_argument("--raw", type=Path, help="folder with the raw files")
     parser.add_argument("--repo", metavar="URL", help="instead: a DVC repository, URL or path, that has the raw files in data/<dataset>")
     parser.add_argument("--rev", metavar="REV", help="its revision: a commit, a tag or a branch")

@@ -1,7 +1,5 @@
 """The ingest stage as a Kubeflow component."""
 
-from typing import Any, Dict
-
 from kfp import dsl
 
 from components.image import IMAGE
@@ -13,7 +11,7 @@ def ingest(
     data_repo: str,
     data_rev: str,
     data_remote: str,
-    overrides: Dict[str, Any],
+    overrides: str,
     planned: str,
     data: dsl.Output[dsl.Dataset],
 ):

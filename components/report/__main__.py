@@ -1,24 +1,27 @@
 """``python -m components.report``: tables and figures of the evaluations."""
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from components.cli import add_planned, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
+from inspo_core.config.reading import whole
 from inspo_core.config.sections import Params
 from inspo_core.errors import InspoError
+from inspo_core.parsing import parse_json
 from inspo_core.redaction import shown
 from inspo_core.report.failures import read_failures
 from inspo_core.report.results import Results, Row
 from inspo_core.report.tables import print_table
 from inspo_core.running.shared_store import SharedStore
-from inspo_core.stages.outcomes import gather
+from inspo_core.section import sentences
+from inspo_core.stages.outcomes import PlannedDataset, gather
 from inspo_core.stages.report import report_stage
 
 
@@ -65,19 +68,12 @@ def _from_plan(arguments: argparse.Namespace, params: Params) -> tuple[Results, 
         return report_stage(evaluations, trainings, arguments.out, params, failures)
 
 
-def _plan(text: str) -> list[dict[str, Any]]:
+def _plan(text: str) -> list[PlannedDataset]:
+    expected = "expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints"
     try:
-        plan: list[dict[str, Any]] = json.loads(text)
-        for of_dataset in plan:
-            of_dataset["dataset"], of_dataset["behavior"]
-            for of_run in of_dataset["runs"]:
-                of_run["algorithm"], of_run["train"], of_run["evaluate"]
-                of_run["seeds"] = [int(seed) for seed in of_run["seeds"]]  # Kubeflow hands 3 over as 3.0
-    except (ValueError, KeyError, TypeError) as error:
-        raise InspoError(
-            f"--plan is {text[:80]!r}, expected the JSON that `python -m pipelines.submit benchmark --dry-run` prints"
-        ) from error
-    return plan
+        return TypeAdapter(list[PlannedDataset]).validate_python(whole(parse_json(text, "--plan")))
+    except ValidationError as error:
+        raise InspoError(f"--plan: {sentences(error, 'entry', lambda _: ())}; {expected}") from error
 
 
 def _where_the_runs_are() -> str:

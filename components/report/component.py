@@ -1,6 +1,6 @@
 """The report stage as Kubeflow components: of one experiment, from artifacts, and of a benchmark, from the shared store."""
 
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from kfp import dsl
 
@@ -16,7 +16,7 @@ def report(
     evaluations: dsl.Input[dsl.Metrics],
     policies: dsl.Input[dsl.Model],
     seeds: List[int],
-    overrides: Dict[str, Any],
+    overrides: str,
     planned: str,
     tables: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
@@ -45,7 +45,7 @@ def report(
 @dsl.container_component
 def benchmark_report(
     plan: List[Dict],
-    overrides: Dict[str, Any],
+    overrides: str,
     tables: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import add_algorithm, add_dataset, add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.stages.outcomes import run_recorded
@@ -12,7 +12,7 @@ from inspo_core.stages.train import train_stage
 
 def main() -> None:
     parser = stage_parser("train", "Train one algorithm on one dataset, for every seed; a stopped run goes on where it was.")
-    parser.add_argument("--dataset", required=True, help="name of the dataset")
+    add_dataset(parser, "name of the dataset")
     add_algorithm(parser)
     parser.add_argument("--data", type=Path, required=True, help="the dataset, as the ingest stage wrote it")
     parser.add_argument("--behavior", type=Path, required=True, help="its behavior models, as the behavior stage wrote them")

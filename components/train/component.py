@@ -1,6 +1,6 @@
 """The train stage as a Kubeflow component."""
 
-from typing import Any, Dict, List
+from typing import List
 
 from kfp import dsl
 
@@ -14,7 +14,7 @@ def train(
     data: dsl.Input[dsl.Dataset],
     clones: dsl.Input[dsl.Model],
     seeds: List[int],
-    overrides: Dict[str, Any],
+    overrides: str,
     device: str,
     planned: str,
     record: str,

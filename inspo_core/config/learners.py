@@ -1,6 +1,5 @@
 """What learns: an algorithm as the section ``train`` has it, or a variant of it."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ from inspo_core.algorithms.configs import LearnerConfig
 from inspo_core.algorithms.table import ALGORITHMS, AlgorithmEntry
 from inspo_core.config.sections import LoopConfig, Params, TrainConfig
 from inspo_core.datasets.formats.table import FORMATS
-from inspo_core.errors import InspoError
-from inspo_core.section import close_or_known, neighbours, sentences
+from inspo_core.errors import InspoError, quoted, shortened
+from inspo_core.section import NAME_MEANS, close_or_known, is_name, neighbours, sentences
 
 DEFAULT = "default"  # the variant of an algorithm that is run as ``train`` says
 SHARED = tuple(TrainConfig.model_fields)  # the keys of ``train`` that are no algorithm's own
@@ -56,8 +55,8 @@ def checked(params: Params) -> Params:
     for name in params.train.blocks:
         blocks[name] = _learner(params, name, DEFAULT, {}).config.model_dump(include=set(own_keys(name)))
     for name in params.variants:
-        if name in ALGORITHMS or name == DEFAULT or not re.fullmatch(r"[\w-]+", name):
-            raise InspoError(f"variants.{name}: expected a name of letters, digits, _ and - that is no algorithm's and not {DEFAULT!r}")
+        if name in ALGORITHMS or name == DEFAULT or not is_name(name):
+            raise InspoError(f"variants.{shortened(name)}: expected {NAME_MEANS}, and that is no algorithm's and not {DEFAULT!r}")
     for name in [*params.variants, *params.experiment.algorithms]:
         learner_of(name, params)
     return params.model_copy(update={"train": params.train.model_copy(update=blocks)})
@@ -68,23 +67,23 @@ def learner_of(name: str, params: Params) -> Learner:
     if name in ALGORITHMS:
         return _learner(params, name, DEFAULT, {})
     if name not in params.variants:
-        raise InspoError(f"there is no algorithm or variant {name!r}{close_or_known(name, [*ALGORITHMS, *params.variants])}")
+        raise InspoError(f"there is no algorithm or variant {quoted(name)}{close_or_known(name, [*ALGORITHMS, *params.variants])}")
     algorithm, changes, place = params.variants[name].algorithm, params.variants[name].changes, f"variants.{name}"
     ALGORITHMS.entry(algorithm, f"parameter {place}.algorithm")
     read = [*own_keys(algorithm), *(key for key in SHARED if key in ALGORITHMS[algorithm].config.model_fields), *LoopConfig.model_fields]
     for key in changes:
         if key not in read:
             close = neighbours(key, read) or "; known here: " + ", ".join(dict.fromkeys(read))
-            raise InspoError(f"{algorithm} has no parameter {place}.{key}{close}")
+            raise InspoError(f"{algorithm} has no parameter {place}.{shortened(key)}{close}")
     return _learner(params, algorithm, name, changes)
 
 
 def _learner(params: Params, algorithm: str, variant: str, changes: dict[str, Any]) -> Learner:
     own, block = own_keys(algorithm), params.train.blocks.get(algorithm)
     if own and not isinstance(block, dict):
-        raise InspoError(f"parameter train.{algorithm} is {block!r}: expected the block of {algorithm}, with {', '.join(own)}")
+        raise InspoError(f"parameter train.{algorithm} is {quoted(block)}: expected the block of {algorithm}, with {', '.join(own)}")
     if unknown := [key for key in block or {} if key not in own]:
-        raise InspoError(f"unknown parameter train.{algorithm}.{unknown[0]}{close_or_known(unknown[0], own)}")
+        raise InspoError(f"unknown parameter train.{algorithm}.{shortened(unknown[0])}{close_or_known(unknown[0], own)}")
     values = params.train.model_dump(include=set(SHARED)) | (block or {}) | changes
 
     def place(location: tuple[int | str, ...]) -> str:

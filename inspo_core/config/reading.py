@@ -1,18 +1,16 @@
 """Reading ``params.yaml``, or a file that is based on it, with what the command line overrides."""
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from inspo_core.algorithms.table import ALGORITHMS
 from inspo_core.config.learners import SHARED, checked, own_keys
 from inspo_core.config.sections import Params, SourceConfig
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted, shortened
+from inspo_core.parsing import parse_json, parse_yaml
 from inspo_core.section import close_or_known, neighbours, sentences
 
 # Keys of earlier versions whose successors are not called `train.<algorithm>.<key>`: in `train`, and in a variant.
@@ -32,11 +30,11 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     An override is ``section.key=value`` (the value is YAML) or a JSON object ``{"section.key": value, ...}``,
     which is how Kubeflow hands over a dictionary.
 
-    Raises InspoError: unreadable file, bad YAML, unknown key, value of the wrong type or out of range, a base that leads back.
+    Raises InspoError: unreadable file, bad YAML, a key twice, unknown key, value of the wrong type or out of range, a base that leads back.
     """
     values = _read_values(path, ())
     for key, value in _parse_overrides(overrides):
-        _set(values, key, _whole(value), path)
+        _set(values, key, whole(value), path)
     try:
         _refuse_moved(values)
         _refuse_unknown(values.get("train"))
@@ -50,22 +48,20 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
 def _read_values(path: Path, led_here: tuple[Path, ...]) -> dict[str, Any]:
     """What the file ``path`` says, on top of what its base says; ``led_here`` are the files that have it as their base."""
     try:
-        values = _read_yaml(path.read_text())
+        values = parse_yaml(path.read_bytes(), str(path))
     except OSError as error:
         named = f", the base of {led_here[-1]}" if led_here else ""
         raise InspoError(f"cannot read the parameters {path}{named}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InspoError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
     if "base" not in values:
         return values
     base = values.pop("base")
     if not isinstance(base, str):
-        raise InspoError(f"{path}: base is {base!r}, expected the name of a parameter file")
+        raise InspoError(f"{path}: base is {quoted(base)}, expected the name of a parameter file")
     place = path.parent / base
     if place.resolve() in [file.resolve() for file in (*led_here, path)]:
-        raise InspoError(f"{path}: base is {base}, which leads back to itself; name a file that stands on its own")
+        raise InspoError(f"{path}: base is {shortened(base)}, which leads back to itself; name a file that stands on its own")
     merged: dict[str, Any] = merge(_read_values(place, (*led_here, path)), values)
     return merged
 
@@ -77,52 +73,40 @@ def merge(base: Any, over: Any) -> Any:
     return base | {key: merge(base.get(key), value) for key, value in over.items()}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with the numbers of YAML 1.2: ``1e-05``, as DVC writes it, is one."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
-
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)
-
-
 def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for override in overrides:
-        try:
-            if override.lstrip().startswith("{"):
-                pairs += json.loads(override).items()
-            else:
-                key, equals, value = override.partition("=")
-                if not equals:
-                    raise ValueError("there is no '='")
-                pairs.append((key.strip(), _read_yaml(value)))
-        except (ValueError, yaml.YAMLError) as error:
-            raise InspoError(f"--set {override!r} is not section.key=value nor a JSON object: {' '.join(str(error).split())}") from error
+        place = f"--set {quoted(override)}"
+        if override.lstrip().startswith("{"):
+            pairs += parse_json(override, place).items()
+        else:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise InspoError(f"{place} is not section.key=value nor a JSON object: there is no '='")
+            pairs.append((key.strip(), parse_yaml(value, place)))
     return pairs
 
 
-def _whole(value: Any) -> Any:
-    """Whole numbers as integers: Kubeflow hands 3 over as 3.0."""
+def whole(value: Any) -> Any:
+    """Whole numbers as integers, at any depth: Kubeflow hands 3 over as 3.0."""
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [whole(item) for item in value]
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: whole(item) for key, item in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any, path: Path) -> None:
+    named = shortened(dotted)
     if successor := _successor(dotted):
-        raise InspoError(f"--set {dotted}: this parameter is now {successor}")
+        raise InspoError(f"--set {named}: this parameter is now {successor}")
     names = dotted.split(".")
     place: Any = values
     for depth, name in enumerate(names):
         of_a_variant = names[0] == "variants" and depth == len(names) - 1  # it names only what differs, so any key may be new
         if not isinstance(place, dict) or (name not in place and not of_a_variant):
             close = neighbours(name, map(str, place)) if isinstance(place, dict) else ""
-            raise InspoError(f"--set {dotted}: there is no such parameter in {path}{close}")
+            raise InspoError(f"--set {named}: there is no such parameter in {path}{close}")
         parent, place = place, place.get(name)
     parent[names[-1]] = value
 
@@ -141,7 +125,7 @@ def _refuse_unknown(train: Any) -> None:
     """Raise InspoError for a key of ``train`` that is neither shared nor an algorithm: it may be another one's misspelling."""
     for name in _mapping(train):
         if name not in SHARED and name not in ALGORITHMS:
-            raise InspoError(f"unknown parameter train.{name}{close_or_known(name, [*SHARED, *ALGORITHMS])}")
+            raise InspoError(f"unknown parameter train.{shortened(name)}{close_or_known(name, [*SHARED, *ALGORITHMS])}")
 
 
 def _mapping(values: Any) -> dict[str, Any]:

@@ -1,28 +1,28 @@
 """The sections of ``params.yaml``."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
 from inspo_core.algorithms.configs import BehaviorConfig, ValueConfig
-from inspo_core.errors import InspoError
-from inspo_core.section import NonNegative, Positive, Section, close_or_known
+from inspo_core.errors import InspoError, quoted
+from inspo_core.section import Name, NonNegative, Positive, Section, Seed, close_or_known
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 class ExperimentConfig(Section):
-    name: str = Field(min_length=1)
-    datasets: list[str] = Field(min_length=1)
+    name: Name
+    datasets: list[Name] = Field(min_length=1)
     algorithms: list[str] = Field(min_length=1)
-    seeds: list[Annotated[int, NonNegative]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
 
     @field_validator("datasets", "algorithms", "seeds")
     @classmethod
     def _distinct(cls, values: list[Any]) -> list[Any]:
         if repeated := [value for value in values if values.count(value) > 1]:
-            raise ValueError(f"{repeated[0]!r} is listed more than once")
+            raise ValueError(f"{quoted(repeated[0])} is listed more than once")
         return values
 
 
@@ -35,7 +35,7 @@ class SourceConfig(Section):
 
 
 class IngestConfig(Section):
-    sources: dict[str, SourceConfig]
+    sources: dict[Name, SourceConfig]
 
 
 class BehaviorSection(BehaviorConfig):
@@ -75,7 +75,7 @@ class VariantConfig(Section):
 
 class EvaluateConfig(Section):
     episodes: int = Positive
-    seed: int = NonNegative
+    seed: Seed
 
 
 class ReportConfig(Section):
@@ -99,7 +99,6 @@ class Params(Section):
 def source_of(dataset: str, sources: Mapping[str, SourceConfig]) -> SourceConfig:
     """Where ``dataset`` comes from; InspoError if ``ingest.sources`` does not say."""
     if dataset not in sources:
-        raise InspoError(
-            f"params.yaml: ingest.sources has no dataset {dataset!r}{close_or_known(dataset, sources)}; add it there or use one of those"
-        )
+        known = close_or_known(dataset, sources)
+        raise InspoError(f"parameter ingest.sources has no dataset {quoted(dataset)}{known}; add it there or use one of those")
     return sources[dataset]

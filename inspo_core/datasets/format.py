@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from inspo_core.datasets.episodes import EpisodeDataset
-from inspo_core.datasets.npy import cut, open_array
+from inspo_core.datasets.npy import open_array
 from inspo_core.datasets.validation import validate, validate_sizes
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.files import file_hash, hash_of, read_json
 
 SCHEMA_VERSION = 1
@@ -54,7 +54,7 @@ def read_dataset(directory: Path, *, verify: bool = False) -> EpisodeDataset:
     validate_sizes(dataset, directory)
     for key in ("n_agents", "n_episodes", "n_transitions"):
         if meta[key] != getattr(dataset, key):
-            raise InspoError(f"{meta_path}: {key} is {cut(meta[key])}, the arrays hold {getattr(dataset, key)}; write the dataset anew")
+            raise InspoError(f"{meta_path}: {key} is {quoted(meta[key])}, the arrays hold {getattr(dataset, key)}; write the dataset anew")
     if verify:
         check_hashes(directory)
         validate(dataset, directory)
@@ -92,17 +92,17 @@ def _check_meta(meta: Any, path: Path) -> None:
         raise InspoError(f"{path} has no schema_version, so this is not a dataset in the project's format; see docs/datasets.md")
     if type(meta["schema_version"]) is not int or meta["schema_version"] != SCHEMA_VERSION:
         raise InspoError(
-            f"{path}: schema_version is {cut(meta['schema_version'])}, this version reads {SCHEMA_VERSION}; write the dataset anew with it"
+            f"{path}: schema_version is {quoted(meta['schema_version'])}, this version reads {SCHEMA_VERSION}; write the dataset anew"
         )
     types = {"name": str, "env": str, "n_agents": int, "n_actions": int, "n_episodes": int, "n_transitions": int}
     for key, kind in {**types, "files": dict, "provenance": dict}.items():
         if type(meta.get(key)) is not kind:  # True is an int elsewhere
-            raise InspoError(f"{path}: {key} is {cut(meta.get(key))}, expected a JSON {kind.__name__}; write the dataset anew")
+            raise InspoError(f"{path}: {key} is {quoted(meta.get(key))}, expected a JSON {kind.__name__}; write the dataset anew")
     for name, entry in meta["files"].items():
         if name.removesuffix(".npy") not in DTYPES or not name.endswith(".npy"):
-            raise InspoError(f"{path}: files has an entry for {cut(name)}, expected {', '.join(f'{field}.npy' for field in DTYPES)}")
+            raise InspoError(f"{path}: files has an entry for {quoted(name)}, expected {', '.join(f'{field}.npy' for field in DTYPES)}")
         if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or not SHA256.fullmatch(str(entry.get("sha256"))):
-            raise InspoError(f"{path}: files.{name} is {cut(entry)}, expected its bytes and sha256; write the dataset anew")
+            raise InspoError(f"{path}: files.{name} is {quoted(entry)}, expected its bytes and sha256; write the dataset anew")
 
 
 def _read_field(directory: Path, name: str, files: dict) -> np.ndarray | None:
@@ -115,7 +115,7 @@ def _read_field(directory: Path, name: str, files: dict) -> np.ndarray | None:
         raise InspoError(f"{path} is missing though {META} lists it; get the dataset anew (`dvc checkout` or the stage that makes it)")
     size = path.stat().st_size
     if size != (recorded := files[path.name]["bytes"]):
-        raise InspoError(f"{path} holds {size} bytes, {META} says {cut(recorded)}: it was cut off or changed; get the dataset anew")
+        raise InspoError(f"{path} holds {size} bytes, {META} says {quoted(recorded)}: it was cut off or changed; get the dataset anew")
     array = open_array(path, "get the dataset anew")
     if array.dtype != DTYPES[name]:
         raise InspoError(f"{path}: {name} are stored as {array.dtype}, expected {DTYPES[name]}; write the dataset anew")

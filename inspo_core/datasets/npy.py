@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 
 MAGIC = b"\x93NUMPY"
 LENGTH_BYTES = {1: 2, 2: 4}  # version -> bytes that hold the header's length
 HEAD = 10_000  # bytes that are read; the header of an array of numbers has about 128
 MAX_AXES = 32
 NUMBERS = re.compile(r"[<>|=]?[biuf]\d+")  # bool, integers, floats
-SHOWN = 60  # characters of what was found
 
 
 def open_array(path: Path, advice: str) -> np.ndarray:
@@ -41,12 +40,6 @@ def open_array(path: Path, advice: str) -> np.ndarray:
         raise InspoError(f"{path} is not a readable .npy file: {error}; {advice}") from error
 
 
-def cut(found: Any) -> str:
-    """``found`` as Python writes it, cut to a readable length, for messages."""
-    text = repr(found)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
 def _parse(head: bytes) -> tuple[int, np.dtype, Any, tuple[int, ...]]:
     """Where the data begin, their type, order (``C`` or ``F``) and shape. Raises ValueError that says what was found instead."""
     if head[:2] == b"PK":
@@ -64,9 +57,9 @@ def _parse(head: bytes) -> tuple[int, np.dtype, Any, tuple[int, ...]]:
     try:
         header = ast.literal_eval(text.strip())
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"its header is {cut(text)}, expected a dictionary") from error
+        raise ValueError(f"its header is {quoted(text)}, expected a dictionary") from error
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
-        raise ValueError(f"its header is {cut(text)}, expected descr, fortran_order and shape")
+        raise ValueError(f"its header is {quoted(text)}, expected descr, fortran_order and shape")
     return start, _dtype(header["descr"]), "F" if _flag(header["fortran_order"]) else "C", _shape(header["shape"])
 
 
@@ -74,23 +67,23 @@ def _dtype(descr: Any) -> np.dtype:
     if isinstance(descr, str) and NUMBERS.fullmatch(descr):
         with suppress(TypeError):  # of a width that there is not
             return np.dtype(descr)
-    raise ValueError(f"it holds values of type {cut(descr)}, expected bool, integers or floats")
+    raise ValueError(f"it holds values of type {quoted(descr)}, expected bool, integers or floats")
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"fortran_order of its header is {cut(value)}, expected True or False")
+        raise ValueError(f"fortran_order of its header is {quoted(value)}, expected True or False")
     return value
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     sizes = shape if isinstance(shape, tuple) else ()
     if not 1 <= len(sizes) <= MAX_AXES or not all(type(size) is int and 0 < size < 2**63 for size in sizes):
-        raise ValueError(f"its shape is {cut(shape)}, expected 1 to {MAX_AXES} positive integers")
+        raise ValueError(f"its shape is {quoted(shape)}, expected 1 to {MAX_AXES} positive integers")
     return sizes
 
 
 def _check_size(size: int, start: int, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     expected = start + math.prod(shape) * dtype.itemsize
     if size != expected:
-        raise ValueError(f"it holds {size} bytes, but shape {cut(shape)} of {dtype} in its header makes {expected}")
+        raise ValueError(f"it holds {size} bytes, but shape {quoted(shape)} of {dtype} in its header makes {expected}")

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from inspo_core.datasets.episodes import PER_ROW, EpisodeDataset
-from inspo_core.datasets.npy import cut
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 
 MAX_ACTIONS = 2**15  # actions are stored as 16-bit integers
 
@@ -54,7 +53,7 @@ def _check_types(dataset: EpisodeDataset, place: Path | str) -> None:
     try:
         json.dumps(dataset.provenance, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
-        raise InspoError(f"{place}: provenance is {cut(dataset.provenance)}, expected JSON: {error}") from error
+        raise InspoError(f"{place}: provenance is {quoted(dataset.provenance)}, expected JSON: {error}") from error
     if not 1 <= dataset.n_actions <= MAX_ACTIONS:
         raise InspoError(f"{place}: n_actions is {dataset.n_actions}, expected 1 to {MAX_ACTIONS}")
     kinds = {"observations": "f4", "states": "f4", "available_actions": "?", "rewards": "f4", "terminations": "?"}

@@ -1,11 +1,10 @@
 """Runs that failed and are to be reported as failed, from a file that whoever ran them wrote."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from inspo_core.config.sections import ExperimentConfig
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.files import read_json
 
 FIELDS = {"dataset": str, "algorithm": str, "seed": int, "reason": str}
@@ -25,12 +24,13 @@ def read_failures(path: Path, experiment: ExperimentConfig) -> Failures:
     found = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or entry.keys() != FIELDS.keys():
-            raise InspoError(f"{path}, entry {number}: found {json.dumps(entry)}, expected an object with {', '.join(FIELDS)}")
+            raise InspoError(f"{path}, entry {number}: found {quoted(entry)}, expected an object with {', '.join(FIELDS)}")
         for field, kind in FIELDS.items():
             if type(entry[field]) is not kind:
-                raise InspoError(f"{path}, entry {number}: {field} is {entry[field]!r}, expected {kind.__name__}")
+                raise InspoError(f"{path}, entry {number}: {field} is {quoted(entry[field])}, expected {kind.__name__}")
         for field, values in allowed.items():
             if entry[field] not in values:
-                raise InspoError(f"{path}, entry {number}: {field} {entry[field]!r} is not in the experiment, expected one of {values}")
+                what = f"{field} {quoted(entry[field])} is not in the experiment"
+                raise InspoError(f"{path}, entry {number}: {what}, expected one of {quoted(values)}")
         found[entry["dataset"], entry["algorithm"], entry["seed"]] = " ".join(entry["reason"].split()) or "no reason given"
     return found

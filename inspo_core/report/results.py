@@ -11,9 +11,10 @@ import numpy as np
 
 from inspo_core.config.learners import Learner, label, learner_of
 from inspo_core.config.sections import Params, source_of
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted, shortened
 from inspo_core.evaluations import BestPolicy, read_metrics
-from inspo_core.files import hash_of, read_json
+from inspo_core.files import hash_of, read_object
+from inspo_core.parsing import parse_json
 from inspo_core.report.failures import Failures
 from inspo_core.report.scores import Reference, reference_of
 from inspo_core.statistics import Estimate, estimate
@@ -207,7 +208,7 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
                 curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, name, seed)))
                 run, training = _read_lineage(evaluations / place, trainings / place, learner)
                 trained.append(run["train_fingerprint"])
-                config = {key: value for key, value in training.get("config", {}).items() if key != "seed"}
+                config = {key: value for key, value in training["config"].items() if key != "seed"}
                 played[run["env"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
             values = {metric: np.array([run[metric] for run in runs]) for metric in METRICS}
             cells.append(Cell(dataset, learner.algorithm, learner.variant, seeds, trained, values, curves, config))
@@ -235,19 +236,21 @@ def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Pat
 
 def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the two runs say of themselves."""
-    run, trained = read_json(evaluation / "run.json"), read_json(training / "run.json")
-    for key in ("algorithm", "variant", "env", "config", "train_fingerprint"):
-        if key not in run:
-            raise InspoError(f"{evaluation / 'run.json'} has no {key}; run the evaluate stage again")
+    fields = {"algorithm": str, "variant": str, "env": str, "config": dict, "train_fingerprint": str}
+    run = read_object(evaluation / "run.json", "evaluate", **fields)
+    trained = read_object(training / "run.json", "train", fingerprint=str, config=dict)
+    if type(run["config"].get("episodes")) is not int:
+        raise InspoError(f"{evaluation / 'run.json'}: config has no number of episodes; run the evaluate stage again")
     for key in ("algorithm", "variant"):
         if run[key] != getattr(learner, key):
             raise InspoError(
-                f"{evaluation / 'run.json'} says {key} {run[key]!r} where {getattr(learner, key)!r} is expected; "
+                f"{evaluation / 'run.json'} says {key} {quoted(run[key])} where {getattr(learner, key)!r} is expected; "
                 "run the train and evaluate stages again"
             )
-    if run["train_fingerprint"] != trained.get("fingerprint"):
+    evaluated, held = run["train_fingerprint"], trained["fingerprint"]
+    if evaluated != held:
         raise InspoError(
-            f"{evaluation} evaluates training {run['train_fingerprint']}, but {training} holds training {trained.get('fingerprint')}; "
+            f"{evaluation} evaluates training {shortened(evaluated)}, but {training} holds training {shortened(held)}; "
             "run the evaluate stage again"
         )
     return run, trained
@@ -256,21 +259,27 @@ def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[d
 def _agree(found: dict[str, Path], what: str) -> None:
     if len(found) > 1:
         (one, there), (other, elsewhere) = list(found.items())[:2]
-        raise InspoError(f"{there} and {elsewhere} were made with different {what}: {one} and {other}; run the evaluate stage again")
+        raise InspoError(
+            f"{there} and {elsewhere} were made with different {what}: {shortened(one)} and {shortened(other)}; "
+            "run the evaluate stage again"
+        )
 
 
 def _read_curve(path: Path) -> dict[int, dict[str, float]]:
     """The evaluated iterations of a training log; a resumed run may have logged one twice, the later line counts."""
     curve = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        place = f"{path}, line {number}"
         try:
-            entry = json.loads(line)
-            if CURVE_PREFIX + METRICS[0] not in entry:
-                continue
-            point = {metric: float(entry[CURVE_PREFIX + metric]) for metric in METRICS}
-            curve[int(entry["step"])] = point
-        except (ValueError, KeyError, TypeError) as error:
-            raise InspoError(f"{path}, line {number}, is not a line of metrics ({error!r}); run the train stage again") from error
+            entry = parse_json(line, place)
+        except InspoError as error:
+            raise InspoError(f"{error}; run the train stage again") from error
+        if isinstance(entry, dict) and CURVE_PREFIX + METRICS[0] not in entry:
+            continue
+        asked = ["step", *(CURVE_PREFIX + metric for metric in METRICS)]
+        if not isinstance(entry, dict) or not all(type(entry.get(key)) in (int, float) for key in asked) or type(entry["step"]) is not int:
+            raise InspoError(f"{place}, is not a line of metrics with {', '.join(asked)}; run the train stage again")
+        point = curve[entry["step"]] = {metric: float(entry[CURVE_PREFIX + metric]) for metric in METRICS}
         if not all(math.isfinite(value) for value in point.values()):
-            raise InspoError(f"{path}, line {number}: an evaluation is not finite: {point}; the training diverged")
+            raise InspoError(f"{place}: an evaluation is not finite: {point}; the training diverged")
     return curve

@@ -8,7 +8,6 @@ from AWS's environment variables or files. Below it:
     tasks/<key>.json             how the seeds of a task of a pipeline ended
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from inspo_core.errors import InspoError
 from inspo_core.files import atomic_directory, atomic_file, canonical_json, read_json, write_json
+from inspo_core.parsing import parse_json
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class SharedStore:
     def read_record(self, key: str) -> Any:
         """What :meth:`write_record` has written under ``key``; None if nothing was."""
         name = f"{key}.json"
-        return json.loads(self._read(f"tasks/{name}")) if name in self._names("tasks") else None
+        return parse_json(self._read(f"tasks/{name}"), f"{self._uri}/tasks/{name}") if name in self._names("tasks") else None
 
     def write_record(self, key: str, value: Any) -> None:
         self._write(f"tasks/{key}.json", canonical_json(value).encode())

@@ -1,8 +1,8 @@
 """What the stages hand to one another on disk: data, and behavior models and policies, as safetensors and JSON."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from safetensors.torch import load_file, save
@@ -14,8 +14,25 @@ from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.datasets import EpisodeDataset
 from inspo_core.datasets.format import read_dataset
-from inspo_core.errors import InspoError
-from inspo_core.files import write_json
+from inspo_core.errors import InspoError, shortened
+from inspo_core.files import read_json, write_json
+from inspo_core.section import NonNegative, Positive, Section
+
+
+class _Shape(Section):
+    """``behavior.json``."""
+
+    hidden: list[Annotated[int, Positive]]
+    memory: int = NonNegative
+
+
+class _Architecture(Section):
+    """``policy.json``."""
+
+    n_agents: int = Positive
+    sizes: list[Annotated[int, Positive]]
+    memory: int = NonNegative
+    sharpness: float = Positive
 
 
 @lru_cache(maxsize=1)
@@ -39,13 +56,13 @@ def load_behavior(directory: Path, data: Transitions) -> BehaviorModels:
     """
     device = str(data.device)
     try:
-        shape = json.loads((directory / "behavior.json").read_text())
+        shape = _Shape.model_validate(read_json(directory / "behavior.json"))
         tensors = load_file(directory / "behavior.safetensors", device=device)
-        models = BehaviorModels.create(data, shape["hidden"], shape["memory"], torch.Generator(device))
+        models = BehaviorModels.create(data, shape.hidden, shape.memory, torch.Generator(device))
         models.local.parameters.copy_(tensors["local"])
         models.joint.network.parameters.copy_(tensors["joint"])
     except Exception as error:  # safetensors raises its own kinds for damaged files, torch its own for other sizes
-        raise InspoError(f"{directory} holds no usable behavior models ({error}); run the behavior stage again") from error
+        raise InspoError(f"{directory} holds no usable behavior models ({_line(error)}); run the behavior stage again") from error
     return models
 
 
@@ -62,11 +79,15 @@ def save_policy(policy: Policy, directory: Path) -> None:
 def load_policy(directory: Path, device: str = "cpu") -> Policy:
     """Read what :func:`save_policy` wrote. Raises InspoError: missing or damaged."""
     try:
-        architecture = json.loads((directory / "policy.json").read_text())
+        architecture = _Architecture.model_validate(read_json(directory / "policy.json"))
         tensors = load_file(directory / "policy.safetensors", device=device)
-        shape = architecture["n_agents"], architecture["sizes"], architecture["memory"]
-        network = stacked(*shape, torch.Generator(device), device)
+        n_agents, sizes = architecture.n_agents, architecture.sizes
+        network = stacked(n_agents, sizes, architecture.memory, torch.Generator(device), device)
         network.parameters.copy_(tensors["parameters"])
-        return Policy(network, Standardizer(tensors["mean"], tensors["scale"]), architecture["sharpness"])
+        return Policy(network, Standardizer(tensors["mean"], tensors["scale"]), architecture.sharpness)
     except Exception as error:  # safetensors raises its own kinds for damaged files
-        raise InspoError(f"{directory} holds no readable policy ({error}); run the train stage again") from error
+        raise InspoError(f"{directory} holds no readable policy ({_line(error)}); run the train stage again") from error
+
+
+def _line(error: Exception) -> str:
+    return shortened(" ".join(str(error).split()))

@@ -12,9 +12,9 @@ from inspo_core.config.learners import learner_of
 from inspo_core.config.sections import EvaluateConfig, Params, source_of
 from inspo_core.envs.rollouts import Rollouts
 from inspo_core.envs.table import GAMES, Game
-from inspo_core.errors import InspoError
+from inspo_core.errors import InspoError, quoted
 from inspo_core.evaluations import summarise
-from inspo_core.files import file_hash, hash_of, read_json, remove, write_json
+from inspo_core.files import file_hash, hash_of, read_object, remove, write_json
 from inspo_core.identity import Identity, code_of
 from inspo_core.rng import stream_seed
 from inspo_core.running.processes import SeedJob, SeedsFailed
@@ -102,13 +102,13 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
 def _trained(policy: Path, labels: Mapping[str, Any]) -> dict[str, Any]:
     """What the training at ``policy`` says of itself. Raises InspoError if it is no training, or that of something else than ``labels``."""
     path = policy / "run.json"
-    trained = read_json(path)
-    if not isinstance(trained, dict) or not isinstance(trained.get("fingerprint"), str):
-        raise InspoError(f"{path} has no fingerprint; run the train stage again")
+    trained = read_object(path, "train", fingerprint=str, config=dict, inputs=dict)
+    if not isinstance(trained["inputs"].get("data"), str):
+        raise InspoError(f"{path}: inputs does not say which data; run the train stage again")
     for field, expected in labels.items():
         if trained.get(field) != expected:
             raise InspoError(
-                f"{path} says {field} {trained.get(field)!r} where {expected!r} is to be evaluated; give the folder of that training"
+                f"{path} says {field} {quoted(trained.get(field))} where {expected!r} is to be evaluated; give the folder of that training"
             )
     return trained
 

@@ -11,10 +11,9 @@ from inspo_core.datasets.card import describe, write_card
 from inspo_core.datasets.episodes import EpisodeDataset
 from inspo_core.datasets.format import content_hash, read_dataset
 from inspo_core.datasets.formats.table import FORMATS, Format
-from inspo_core.datasets.npy import cut
 from inspo_core.datasets.writer import episode_writer
 from inspo_core.envs.table import GAMES
-from inspo_core.errors import InspoError, warn
+from inspo_core.errors import InspoError, quoted, warn
 from inspo_core.files import atomic_directory, read_json, tree_hash, write_json
 from inspo_core.identity import Identity, check_planned, code_of
 from inspo_core.running.processes import is_done
@@ -99,7 +98,8 @@ def check_game(episodes: EpisodeDataset, dataset: str, env: str, place: Path) ->
     game = GAMES.entry(env, f"parameter ingest.sources.{dataset}.env")
     if episodes.env != env:
         raise InspoError(
-            f"{place} was collected in the game {cut(episodes.env)}, but params.yaml says {env!r}; correct ingest.sources.{dataset}.env"
+            f"{place} was collected in the game {quoted(episodes.env)}, but the parameters say {env!r}; "
+            f"correct ingest.sources.{dataset}.env"
         )
     found = {
         "n_agents": (episodes.n_agents, game.n_agents),

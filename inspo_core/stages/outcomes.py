@@ -2,15 +2,43 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from pydantic import ConfigDict, ValidationError
 
 from inspo_core.algorithms.table import ALGORITHMS
 from inspo_core.config.learners import DEFAULT
 from inspo_core.errors import InspoError, warn
-from inspo_core.files import read_json
+from inspo_core.files import read_object
 from inspo_core.running.processes import SeedsFailed
 from inspo_core.running.shared_store import SharedStore
+from inspo_core.section import Name, Section, Seed, check_name, sentences
 from inspo_core.stages.seeded import seeds_in
+
+
+class PlannedRun(Section):
+    """A run of a plan: what it trains, and the keys of its tasks."""
+
+    algorithm: Name
+    seeds: list[Seed]
+    train: Name
+    evaluate: Name
+
+
+class PlannedDataset(Section):
+    """What a report is told of a dataset in the plan of a benchmark; the rest of it is for other steps."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dataset: Name
+    behavior: Name
+    runs: list[PlannedRun]
+
+
+class TaskRecord(Section):
+    """How the seeds of a task ended: the fingerprints of those that have a result, and the reasons of those that failed."""
+
+    seeds: dict[str, Name] = {}
+    failures: dict[str, str] = {}
 
 
 def run_able(stage: Callable[[list[int]], None], seeds: list[int], before: Path | None) -> tuple[list[int], dict[int, str]]:
@@ -42,7 +70,7 @@ def run_recorded(key: str, stage: Callable[[list[int]], None], seeds: list[int],
     if store is None:
         raise InspoError("--record needs a shared store; set INSPO_STORE to a directory or to s3://bucket/prefix")
     done, failures = run_able(stage, seeds, before)
-    made = {str(seed): read_json(out / f"seed_{seed}" / "run.json")["fingerprint"] for seed in done}
+    made = {str(seed): read_object(out / f"seed_{seed}" / "run.json", "same", fingerprint=str)["fingerprint"] for seed in done}
     store.write_record(key, {"seeds": made, "failures": {str(seed): reason for seed, reason in failures.items()}})
     if not made:
         raise InspoError(
@@ -50,25 +78,34 @@ def run_recorded(key: str, stage: Callable[[list[int]], None], seeds: list[int],
         )
 
 
-def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, trainings: Path) -> dict[tuple[str, str, int], str]:
+def gather(plan: list[PlannedDataset], store: SharedStore, evaluations: Path, trainings: Path) -> dict[tuple[str, str, int], str]:
     """Put what the tasks of ``plan`` have made into ``evaluations/<dataset>/<algorithm>/seed_<k>`` and the same of ``trainings``.
 
     ``plan`` is that of :func:`pipelines.plan.benchmark_plan`. Returns why what is missing is missing, by dataset, algorithm and seed.
+
+    Raises InspoError: a record of a task in the store, or what an evaluation there says of itself, is damaged.
     """
     missing = {}
     for of_dataset in plan:
-        for run in of_dataset["runs"]:
-            variant = DEFAULT if run["algorithm"] in ALGORITHMS else run["algorithm"]
-            labels = {"dataset": of_dataset["dataset"], "variant": variant}
-            records = [store.read_record(key) or {} for key in (of_dataset["behavior"], run["train"], run["evaluate"])]
-            for seed in run["seeds"]:
-                place = Path(of_dataset["dataset"], run["algorithm"], f"seed_{seed}")
-                evaluated = records[-1].get("seeds", {}).get(str(seed))
+        for run in of_dataset.runs:
+            labels = {"dataset": of_dataset.dataset, "variant": DEFAULT if run.algorithm in ALGORITHMS else run.algorithm}
+            records = [_record(store, key) for key in (of_dataset.behavior, run.train, run.evaluate)]
+            for seed in run.seeds:
+                place = Path(of_dataset.dataset, run.algorithm, f"seed_{seed}")
+                evaluated = records[-1].seeds.get(str(seed))
                 if evaluated and store.fetch("evaluate", evaluated, evaluations / place, labels):
-                    trained = read_json(evaluations / place / "run.json")["train_fingerprint"]
-                    if store.fetch("train", trained, trainings / place, labels):
+                    trained = read_object(evaluations / place / "run.json", "evaluate", train_fingerprint=str)["train_fingerprint"]
+                    if store.fetch("train", check_name(trained, f"train_fingerprint of {place}"), trainings / place, labels):
                         continue
-                reasons = [record["failures"][str(seed)] for record in records if str(seed) in record.get("failures", {})]
+                reasons = [record.failures[str(seed)] for record in records if str(seed) in record.failures]
                 reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"
-                missing[of_dataset["dataset"], run["algorithm"], seed] = reason
+                missing[of_dataset.dataset, run.algorithm, seed] = reason
     return missing
+
+
+def _record(store: SharedStore, key: str) -> TaskRecord:
+    try:
+        return TaskRecord.model_validate(store.read_record(key) or {})
+    except ValidationError as error:
+        found = sentences(error, "entry", lambda _: ())
+        raise InspoError(f"the record tasks/{key}.json in INSPO_STORE: {found}; remove it and send the pipeline again") from error

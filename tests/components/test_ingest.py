@@ -48,7 +48,7 @@ def test_it_writes_dataset_card_and_run_and_is_seen_in_mlflow(raw, tmp_path):
 def test_bad_input_is_one_sentence_and_status_2(raw, tmp_path):
     for dataset, override, words in [
         ("xor_x", "ingest.sources.xor_b.env=xor", "ingest.sources has no dataset 'xor_x'"),
-        ("xor_b", "ingest.sources.xor_b.env=mne", "params.yaml says 'mne'"),
+        ("xor_b", "ingest.sources.xor_b.env=mne", "the parameters say 'mne'"),
     ]:
         done = command(tmp_path, "--dataset", dataset, "--raw", raw, "--set", override)
         assert done.returncode == 2

@@ -64,7 +64,7 @@ class Cluster:
             keys = experiment_keys(params, **arguments, data_hash=hashes[arguments["dataset"]], devices=DEVICES)
         else:
             arguments |= {"plan": benchmark_plan(params, hashes, DEVICES)}
-        arguments |= {"data_repo": self.repo, "data_rev": self.rev, "overrides": overrides}
+        arguments |= {"data_repo": self.repo, "data_rev": self.rev, "overrides": json.dumps(overrides)}
         task = {"pipeline": pipeline, "placement": str(self.place / "placement.yaml"), "root": str(self.root), "keys": keys}
         (self.place / "task.json").write_text(json.dumps(task | {"arguments": arguments, "mounts": self.mounts, "cache": cache}))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "INSPO_", "DVC_"))}

@@ -25,7 +25,7 @@ PARAMETERS = {
     "dataset": "xor_c",
     "algorithm": "inspo",
     "seeds": [0, 2],
-    "overrides": {"train.iterations": 3, "train.inspo.alpha": 0.5, "evaluate.episodes": 7, "experiment.seeds": [0, 2]},
+    "overrides": '{"train.iterations": 3, "train.inspo.alpha": 0.5, "evaluate.episodes": 7, "experiment.seeds": [0, 2]}',
     "device": "cpu",
     "planned": "0123",
     "record": "0123",

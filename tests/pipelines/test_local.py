@@ -116,7 +116,9 @@ def test_code_that_changes_under_way_ends_the_experiment(lab, experiment):
     process = lab.start("pipelines.local", "small.yaml", PYTHONPATH=str(project))
     wait_until(lambda: (experiment / "ingest/xor_b").exists() or process.poll() is not None)
     changed = project / "inspo_core/algorithms/bc.py"
-    changed.write_text(changed.read_text().replace("(-log_probs.mean", "(-2 * log_probs.mean"))
+    before = changed.read_text()
+    changed.write_text(before.replace("losses.mean(1)", "(2 * losses.mean(1))"))
+    assert changed.read_text() != before
     done = Done.of(process)
     done.refused("the code was changed while runs/small was made; run the same command again, finished runs are kept")
     assert (experiment / "ingest/xor_b/run.json").exists() and not (experiment / "evaluate/bridge_optimal").exists()
@@ -128,10 +130,17 @@ def test_the_processor_is_named(tmp_path):
     assert processor(tmp_path / "nothing") == platform.machine()
 
 
-@pytest.mark.parametrize("name", ["train", "../elsewhere", "a/b"])
-def test_a_name_that_is_no_folder_of_its_own_is_refused(lab, experiment, name):
-    run(lab, "--set", f"experiment.name={name}").refused(f"experiment.name is {name!r}, expected a folder's name")
+def test_a_name_that_is_a_stages_is_refused(lab, experiment):
+    run(lab, "--set", "experiment.name=train").refused("small.yaml: experiment.name is 'train', expected a name that is no stage's")
     assert not (lab.place / "runs").exists()
+
+
+def test_elsewhere_than_in_the_projects_folder_it_says_where_to_run(lab, experiment):
+    project, lab.place = lab.place, lab.place / "docs/notes"
+    lab.place.mkdir(parents=True)
+    advice = f"run the command in the project's folder, {project}"
+    lab.run("pipelines.local", "../../small.yaml").refused(f"{lab.place} has no data/", advice)
+    assert not list(lab.place.iterdir())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

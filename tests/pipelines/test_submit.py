@@ -8,8 +8,15 @@ import sys
 
 import pytest
 import yaml
+from google.protobuf import json_format
+from kfp.compiler.pipeline_spec_builder import to_protobuf_value
+from pydantic import TypeAdapter
 
-from inspo_core.config.reading import load_params
+from inspo_core.config.reading import load_params, whole
+from inspo_core.stages.outcomes import PlannedDataset
+from pipelines.benchmark import benchmark
+from pipelines.experiment import experiment
+from pipelines.placement import Placement
 from pipelines.plan import benchmark_plan, experiment_keys
 from tests.pipelines.kubeflow_server import KubeflowServer, Unfit, decoded
 from tests.pipelines.submitting import BENCHMARK, COMMIT, DATA, EXPERIMENT, IMAGE, ROOT, SMALL, refused
@@ -56,7 +63,7 @@ def test_the_overrides_leave_nothing_to_the_parameter_file_in_the_image(submit, 
     del other["train"]["omiga"], other["ingest"]["sources"]["xor_c"]
     other["experiment"] |= {"datasets": ["xor_a"], "algorithms": ["bc"], "name": "another"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(other))
-    assert load_params(tmp_path / "params.yaml", [json.dumps(overrides)]) == params_of("variants.inspo_product.alpha=0.3", CHOSEN)
+    assert load_params(tmp_path / "params.yaml", [overrides]) == params_of("variants.inspo_product.alpha=0.3", CHOSEN)
 
 
 def test_a_benchmark_brings_its_plan(submit):
@@ -188,3 +195,44 @@ def test_the_server_of_these_tests_is_strict():
     for wrong in ({"name": "a"}, {"display_name": []}, {"state": "DONE"}, {"runtime_config": {"params": {}}}):
         with pytest.raises(Unfit):
             decoded(wrong, "V2beta1Run")
+
+
+def test_what_kubeflow_hands_to_a_step_is_what_was_meant(submit):
+    """Its parameters are doubles where they are numbers, at any depth, and its local runner takes no null."""
+    options = {"timeout_at": None, "more": {"deep": [2**60 + 1, None]}}
+    changes = {
+        "variants.quick": {"algorithm": "inspo", "policy_steps": 4, "hidden": [16], "alpha": 1.0},
+        "ingest.sources.xor_c": {"format": "native", "env": "xor", "options": options},
+        "experiment.seeds": [2**53 - 1, 7],
+    }
+    server = KubeflowServer()
+    with server.serve() as host:
+        code, _, err = submit("benchmark", *DATA, "--set", SMALL, "--set", json.dumps(changes), "--host", host)
+    assert (code, err, server.problems) == (0, "", [])
+    given = server.runs[0].runtime_config.parameters
+    handed = {name: json_format.MessageToDict(to_protobuf_value(value)) for name, value in given.items()}
+    meant = params_of(SMALL, json.dumps(changes))
+    assert load_params(ROOT / "params.yaml", [handed["overrides"]]) == meant
+    assert meant.variants["quick"].changes["hidden"] == [16] and meant.ingest.sources["xor_c"].options == options
+    plan = TypeAdapter(list[PlannedDataset]).validate_python(whole(handed["plan"]))
+    assert [run.seeds for of_dataset in plan for run in of_dataset.runs] == [[2**53 - 1, 7]] * 4
+
+
+@pytest.mark.parametrize("pipeline", [experiment(Placement()), benchmark(Placement())], ids=lambda pipeline: pipeline.name)
+def test_no_parameter_of_a_pipeline_is_a_dictionary(pipeline):
+    spec = json_format.MessageToDict(pipeline.pipeline_spec)
+    found = re.findall(r"'(\w+)': \{[^{}]*'parameterType': '(\w+)'", str(spec))
+    assert ("overrides", "STRING") in found and not [name for name, kind in found if kind == "STRUCT"]
+
+
+def test_a_message_about_parameters_names_the_file_that_holds_them(submit, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"base: {ROOT}/params.yaml\nexperiment: {{datasets: [xor_z]}}\n", encoding="utf-8")
+    code, _, err = submit("benchmark", *DATA, "--params", tmp_path / "mine.yaml", "--dry-run")
+    refused(code, err, "ingest.sources has no dataset 'xor_z'")
+    assert "params.yaml" not in err
+
+
+@pytest.mark.parametrize(("datasets", "said"), [(["xor_c"], "1 dataset, 2 algorithms, 1 seed"), (["xor_c", "xor_b"], "2 datasets, 2 ")])
+def test_a_benchmark_is_named_after_its_size(submit, datasets, said):
+    chosen = json.dumps({"experiment.datasets": datasets, "experiment.algorithms": ["inspo", "bc"], "experiment.seeds": [3]})
+    assert f"# benchmark: {said}" in submit("benchmark", *DATA, "--set", chosen, "--dry-run")[1]

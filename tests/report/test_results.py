@@ -110,15 +110,18 @@ def test_scores_lie_between_random_play_and_the_best_return(tree):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"step": 60, "evaluation/return_greedy": 1', "line 61, is not a line of metrics"),
+        ('{"step": 60, "evaluation/return_greedy": 1', r"line 61 is not valid JSON \(.*\); run the train stage again"),
+        ('{"step": 60, "step": 60}', "line 61 is not valid JSON .*'step' is there twice"),
         ('{"step": 60, "evaluation/return_greedy": 1.0}', "line 61, is not a line of metrics"),
-        ("[]]", "line 61, is not a line of metrics"),
+        ("[]]", "line 61 is not valid JSON"),
+        ("\xff", "line 61 is not valid JSON"),
+        ('{"step": 1e999, "evaluation/return_greedy": 1}', "line 61, is not a line of metrics"),
         ("7", "line 61, is not a line of metrics"),
     ],
 )
 def test_a_damaged_log_is_named(tree, line, message):
-    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as file:
-        file.write(line + "\n")
+    with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
     with pytest.raises(InspoError, match=rf"xor_c/bc/seed_0/metrics.jsonl, {message}"):
         read(tree)
 
@@ -196,3 +199,55 @@ def test_results_are_read_from_their_file_as_they_were_written(tree, tmp_path):
         path.write_text(content)
         with pytest.raises(InspoError, match=r"results.json does not hold the results of a report .*; run the report stage again"):
             load_results(path)
+
+
+RUN = {"algorithm": "bc", "variant": "default", "env": "xor", "config": {"episodes": 100}, "train_fingerprint": "t"}
+
+
+@pytest.mark.parametrize("stage", ["evaluations", "trainings"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "expected an object"),
+        ("5", "expected an object"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"seed": 1, "seed": 1}', "'seed' is there twice"),
+        ('{"a": ' + "9" * 5000 + "}", "5000 digits"),
+        (json.dumps(RUN | {"config": [1], "fingerprint": "t"}), "config is [1], expected dict"),
+        (json.dumps({**RUN, "config": "x" * 100_000, "fingerprint": "t"}), "100002 characters"),
+    ],
+    ids=range(7),
+)
+def test_a_record_that_is_none_is_named(tree, stage, content, words):
+    path = getattr(tree, stage) / "xor_c" / "bc" / "seed_0" / "run.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InspoError) as raised:
+        read(tree)
+    said = str(raised.value)
+    assert said.startswith(str(path)) and words in said and "\n" not in said and len(said) < 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"env": ["xor"]}, "env is ['xor'], expected str"),
+        ({"algorithm": 5}, "algorithm is 5"),
+        ({"config": {"seed": 1}}, "config has no number of episodes"),
+        ({"train_fingerprint": None}, "train_fingerprint is None"),
+    ],
+)
+def test_an_evaluation_whose_record_is_of_other_types_is_named(tree, change, words):
+    path = tree.evaluations / "xor_c" / "bc" / "seed_0" / "run.json"
+    write_json(path, read_json(path) | change)
+    with pytest.raises(InspoError, match="xor_c/bc/seed_0/run.json: ") as raised:
+        read(tree)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e400", "NaN", "true", '"1"', "null", "[]", "[" * 5000])
+def test_a_metric_that_is_no_number_is_named(tree, value):
+    path = tree.evaluations / "xor_c" / "bc" / "seed_0" / "metrics.json"
+    text = json.dumps(read_json(path) | {"return_greedy": 77})
+    path.write_text(text.replace("77", value), encoding="utf-8")
+    with pytest.raises(InspoError, match=r"xor_c/bc/seed_0/metrics.json"):
+        read(tree)

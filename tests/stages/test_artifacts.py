@@ -40,6 +40,21 @@ def test_the_same_policy_is_the_same_bytes(policy, tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"sharpness": []}, {"sharpness": 10**400}, {"sharpness": "1"}, {"sizes": 5}, {"sizes": [1.5, 2]}, {"sizes": [10**15, 10**15]}]
+    + [{"n_agents": 0}, {"n_agents": True}, {"memory": -1}, {"more": "x" * 100_000}],
+    ids=range(10),
+)
+def test_an_architecture_that_is_none_is_one_sentence(policy, tmp_path, change):
+    save_policy(policy, tmp_path)
+    architecture = tmp_path / "policy.json"
+    architecture.write_text(json.dumps(json.loads(architecture.read_text()) | change), encoding="utf-8")
+    with pytest.raises(InspoError, match="holds no readable policy .*; run the train stage again") as caught:
+        load_policy(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbled", "missing", "no json", "bad json", "another shape"])
 def test_a_damaged_policy_is_one_sentence(policy, tmp_path, damage):
     save_policy(policy, tmp_path)

@@ -196,7 +196,7 @@ def test_missing_raw_files(tmp_path):
 
 
 def test_data_of_another_game(raw, tmp_path):
-    assert "was collected in the game 'xor', but params.yaml says 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
+    assert "was collected in the game 'xor', but the parameters say 'bridge'" in refused("mixed", raw / "c", tmp_path / "out")
     write_dataset(replace(read_dataset(raw / "c"), env="x" * 100_000), tmp_path / "long")
     assert len(refused("c", tmp_path / "long", tmp_path / "out")) < 400 + len(str(tmp_path))
     unknown = {"c": SourceConfig(format="native", env="chess")}

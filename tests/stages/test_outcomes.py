@@ -4,7 +4,7 @@ import json
 
 from inspo_core.files import write_json
 from inspo_core.running.shared_store import SharedStore
-from inspo_core.stages.outcomes import gather
+from inspo_core.stages.outcomes import PlannedDataset, gather
 from tests.lab import contents
 
 PLAN = [
@@ -17,6 +17,10 @@ PLAN = [
         ],
     }
 ]
+
+
+def planned(plan: list[dict]) -> list[PlannedDataset]:
+    return [PlannedDataset.model_validate(of_dataset) for of_dataset in plan]
 
 
 def test_seeds_that_failed_are_told_with_their_reasons(lab, tmp_path):
@@ -32,7 +36,7 @@ def test_seeds_that_failed_are_told_with_their_reasons(lab, tmp_path):
     run = ["--dataset", "xor_b", "--algorithm", "inspo", "--seeds", "0,1,2"]
     lab.run("components.evaluate", *run, "--train", "train", "--out", "evaluate", "--record", "e", **recorded).succeeded()
 
-    missing = gather(PLAN, SharedStore(recorded["INSPO_STORE"]), tmp_path / "evaluations", tmp_path / "trainings")
+    missing = gather(planned(PLAN), SharedStore(recorded["INSPO_STORE"]), tmp_path / "evaluations", tmp_path / "trainings")
     assert list(missing) == [("xor_b", "inspo", 1), ("xor_b", "icq", 0)]
     reasons = list(missing.values())
     assert "no usable behavior models" in reasons[0] and "ended without a word" in reasons[1]
@@ -51,7 +55,7 @@ def test_a_run_that_two_names_share_is_gathered_under_each(tmp_path):
         store.write_record(key, {"seeds": {"0": "evaluate"}, "failures": {}})
 
     plan = [PLAN[0] | {"runs": [PLAN[0]["runs"][0] | {"seeds": [0]}, variant]}]
-    assert gather(plan, store, tmp_path / "evaluations", tmp_path / "trainings") == {}
+    assert gather(planned(plan), store, tmp_path / "evaluations", tmp_path / "trainings") == {}
     for place in ("evaluations", "trainings"):
         for name, its_variant in (("inspo", "default"), ("same", "same")):
             record = json.loads((tmp_path / place / "xor_b" / name / "seed_0/run.json").read_text())
