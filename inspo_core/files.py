@@ -3,14 +3,19 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from inspo_core.errors import InspoError
+
+DAY = 86_400.0
 
 
 def canonical_json(value: Any) -> str:
@@ -66,11 +71,48 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             os.replace(path, retired)
         os.replace(aside, path)
         shutil.rmtree(retired, ignore_errors=True)
+        remove_abandoned(path.parent, f".{path.name}.old-")
+
+
+def remove_abandoned(folder: Path, prefix: str = ".") -> None:
+    """Remove what processes that were killed have left aside in ``folder``, of names that begin with ``prefix``.
+
+    The processes of this machine are asked after; what another one left (a container, this one before it was started anew) goes when
+    nothing in it has changed for a day.
+    """
+    for path in list(folder.iterdir()):
+        if path.name.startswith(prefix) and (named := _ASIDE.match(path.name)) and _is_abandoned(path, named[1], int(named[2])):
+            with suppress(OSError):  # another one's, and in nobody's way
+                remove(path)
+
+
+_ASIDE = re.compile(r"^\..+\.(?:new|old)-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]{8}$")
 
 
 def _beside(path: Path, kind: str) -> Path:
     # Process ids tell the writers of one machine apart, but not containers that share a volume.
-    return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{kind}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+@cache
+def _machine() -> str:
+    """What numbers processes here: a start of a kernel, and a container in it."""
+    return hash_of([Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")])[:8]
+
+
+def _is_abandoned(path: Path, machine: str | None, process: int) -> bool:
+    if machine == _machine():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it is another user's
+            pass
+        return False
+    try:
+        return time.time() - max(file.lstat().st_mtime for file in [path, *path.rglob("*")]) > DAY
+    except FileNotFoundError:  # its writer is at work
+        return False
 
 
 @contextmanager
@@ -78,6 +120,7 @@ def _aside(path: Path) -> Iterator[Path]:
     aside = _beside(path, "new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, f".{path.name}.new-")
         yield aside
     except OSError as error:
         raise InspoError(
@@ -114,5 +157,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise InspoError(f"cannot read {path}: {error.strerror}; run the stage that makes it first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InspoError(f"{path} is not valid JSON ({error}); make it anew with the stage that writes it") from error

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A name is a module or a package with all below it.
 FLOORS = [
-    ["inspo_core.errors"],
+    ["inspo_core.errors", "inspo_core.project"],
     [
         "inspo_core.code_graph",
         "inspo_core.command",
@@ -21,7 +21,7 @@ FLOORS = [
         "inspo_core.section",
         "inspo_core.stopping",
     ],
-    ["inspo_core.provenance", "inspo_core.statistics", "inspo_core.tables"],
+    ["inspo_core.dvc_lock", "inspo_core.provenance", "inspo_core.records", "inspo_core.statistics", "inspo_core.tables"],
     ["inspo_core.identity"],
     ["inspo_core.envs"],
     ["inspo_core.datasets"],

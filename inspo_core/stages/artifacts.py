@@ -13,15 +13,23 @@ from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.datasets import EpisodeDataset
-from inspo_core.datasets.format import read_dataset
+from inspo_core.datasets.format import check_hashes, read_dataset
 from inspo_core.errors import InspoError
 from inspo_core.files import write_json
+from inspo_core.records import RECORD, check_run
 
 
 @lru_cache(maxsize=1)
 def resident(data: Path, device: str) -> tuple[EpisodeDataset, ResidentTransitions]:
-    """The dataset at ``data``, as views of its files, and what algorithms see of it, on the device; once for all seeds of this process."""
+    """The dataset at ``data``, as views of its files, and what algorithms see of it, on the device; once for all seeds of this process.
+
+    Raises InspoError if a file is not what was written.
+    """
     dataset = read_dataset(data)
+    if (data / RECORD).exists():
+        check_run(data, "ingest")
+    else:
+        check_hashes(data)
     return dataset, ResidentTransitions(dataset, device)
 
 

@@ -69,6 +69,8 @@ def gather(plan: list[dict[str, Any]], store: SharedStore, evaluations: Path, tr
                     if store.fetch("train", trained, trainings / place, labels):
                         continue
                 reasons = [record["failures"][str(seed)] for record in records if str(seed) in record.get("failures", {})]
+                if evaluated:
+                    reasons = ["its result is missing or damaged in the shared store; submit again with --no-cache"]
                 reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"
                 missing[of_dataset["dataset"], run["algorithm"], seed] = reason
     return missing

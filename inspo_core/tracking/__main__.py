@@ -4,9 +4,10 @@ import argparse
 import sys
 
 from inspo_core.errors import InspoError, warn
+from inspo_core.project import project_root
 from inspo_core.tracking.handover import deliver_left
 from inspo_core.tracking.mlflow.delivery import Delivery
-from inspo_core.tracking.mlflow.server import Unreachable, project_root
+from inspo_core.tracking.mlflow.server import Unreachable
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from inspo_core.config.learners import DEFAULT, label
 from inspo_core.errors import warn
 from inspo_core.evaluations import BestPolicy
 from inspo_core.files import file_hash
+from inspo_core.project import project_root
 from inspo_core.tracking.description import (
     StageRun,
     common_tags,
@@ -30,7 +31,7 @@ from inspo_core.tracking.journal import Journal, Tail
 from inspo_core.tracking.mlflow.delivery import Delivery, patience, patiently
 from inspo_core.tracking.mlflow.model import ARCHITECTURE, PARAMETERS
 from inspo_core.tracking.mlflow.registry import registered_name
-from inspo_core.tracking.mlflow.server import Unreachable, project_root, reason
+from inspo_core.tracking.mlflow.server import Unreachable, reason
 
 DELIVER_SECONDS = 5.0  # between two deliveries of a stage that runs
 RETRY_SECONDS = 60.0  # after the store was found unreachable

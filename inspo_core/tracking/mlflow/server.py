@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inspo_core.project import project_root
 from inspo_core.redaction import database_of, redact
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ class Unreachable(Exception):
 
 class Refused(Unreachable):
     """The store answers, but does not take one journal; it may take others."""
-
-
-def project_root() -> Path:
-    """The project's folder: the current one, or the one outside for an experiment that DVC runs in a temporary copy."""
-    here = Path.cwd()
-    for place in here.parents:
-        if (place / ".dvc" / "tmp" / "exps") in here.parents:
-            return place
-    return here
 
 
 def tracking_uri() -> str:
