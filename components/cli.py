@@ -86,6 +86,11 @@ def add_planned(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prune(parser: argparse.ArgumentParser) -> None:
+    """Add ``--prune``."""
+    parser.add_argument("--prune", action="store_true", help="remove the runs of other seeds from --out (default: they stay)")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument("--device", choices=["cpu", "cuda"], help="what computes (default: as the parameters say)")

@@ -3,15 +3,20 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from inspo_core.errors import InspoError, quoted
+from inspo_core.errors import InspoError
 from inspo_core.parsing import parse_json
+
+DAY = 86_400.0
 
 
 def canonical_json(value: Any) -> str:
@@ -67,11 +72,48 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             os.replace(path, retired)
         os.replace(aside, path)
         shutil.rmtree(retired, ignore_errors=True)
+        remove_abandoned(path.parent, f".{path.name}.old-")
+
+
+def remove_abandoned(folder: Path, prefix: str = ".") -> None:
+    """Remove what processes that were killed have left aside in ``folder``, of names that begin with ``prefix``.
+
+    The processes of this machine are asked after; what another one left (a container, this one before it was started anew) goes when
+    nothing in it has changed for a day.
+    """
+    for path in list(folder.iterdir()):
+        if path.name.startswith(prefix) and (named := _ASIDE.match(path.name)) and _is_abandoned(path, named[1], int(named[2])):
+            with suppress(OSError):  # another one's, and in nobody's way
+                remove(path)
+
+
+_ASIDE = re.compile(r"^\..+\.(?:new|old)-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]{8}$")
 
 
 def _beside(path: Path, kind: str) -> Path:
     # Process ids tell the writers of one machine apart, but not containers that share a volume.
-    return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{kind}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+@cache
+def _machine() -> str:
+    """What numbers processes here: a start of a kernel, and a container in it."""
+    return hash_of([Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")])[:8]
+
+
+def _is_abandoned(path: Path, machine: str | None, process: int) -> bool:
+    if machine == _machine():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it is another user's
+            pass
+        return False
+    try:
+        return time.time() - max(file.lstat().st_mtime for file in [path, *path.rglob("*")]) > DAY
+    except FileNotFoundError:  # its writer is at work
+        return False
 
 
 @contextmanager
@@ -79,6 +121,7 @@ def _aside(path: Path) -> Iterator[Path]:
     aside = _beside(path, "new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, f".{path.name}.new-")
         yield aside
     except OSError as error:
         raise InspoError(
@@ -119,18 +162,3 @@ def read_json(path: Path) -> Any:
         return parse_json(content, str(path))
     except InspoError as error:
         raise InspoError(f"{error}; make it anew with the stage that writes it") from error
-
-
-def read_object(path: Path, stage: str, **fields: type) -> dict[str, Any]:
-    """Read a JSON object that the stage ``stage`` has written, with at least ``fields``, each of its type.
-
-    Raises InspoError as :func:`read_json` does, and for another value or one without these.
-    """
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise InspoError(f"{path} is {quoted(found)}, expected an object; run the {stage} stage again")
-    for field, kind in fields.items():
-        if type(found.get(field)) is not kind:
-            what = f"is {quoted(found[field])}, expected {kind.__name__}" if field in found else "is missing"
-            raise InspoError(f"{path}: {field} {what}; run the {stage} stage again")
-    return found

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 if [ $# = 0 ]; then set -- headline agents ablations; fi
+python -m inspo_core.dvc_lock
 dvc pull data.dvc
 for name; do
     python -m pipelines.local "experiments/$name.yaml"

@@ -6,6 +6,7 @@ scripts/setup.sh
 # DVC runs the stages with the python that is first on PATH.
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 python -m inspo_core.code_hashes --check
+python -m inspo_core.dvc_lock
 dvc pull data.dvc
 dvc repro
 echo

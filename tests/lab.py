@@ -18,6 +18,8 @@ import yaml
 from inspo_core.config.reading import load_params
 from inspo_core.datasets import write_dataset
 from inspo_core.datasets.build import SETS
+from inspo_core.files import read_json
+from inspo_core.records import HASHES, RECORD, write_record
 from inspo_core.tracking.mlflow.server import connect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,6 +166,25 @@ def identities(folder: Path) -> dict[str, tuple[int, int]]:
     """What changes when a file is written again, even with the same bytes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def seal(folder: Path, **changes: object) -> None:
+    """Write ``run.json`` with ``changes``, and as if the run had written the files that are there now."""
+    record = read_json(folder / RECORD)
+    record.pop(HASHES, None)
+    write_record(folder, record | changes)
+
+
+def abandon(path: Path) -> None:
+    """Have a process killed while it writes the folder ``path``."""
+    script = """
+import os, pathlib, sys
+from inspo_core.files import atomic_directory
+with atomic_directory(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert killed.returncode == -signal.SIGKILL and list(path.parent.glob(f".{path.name}.new-*"))
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import torch
 from inspo_core.command import run
 from inspo_core.errors import InspoError
 from inspo_core.files import file_hash, write_json
-from tests.lab import UNTRACKED, contents, leftovers
+from tests.lab import UNTRACKED, contents, leftovers, seal
 
 DATASET = "bridge_optimal"
 
@@ -28,8 +28,8 @@ def earlier(lab, undisturbed) -> Path:
 
 def forget(out: Path) -> None:
     """Make finished seeds look like those of other parameters, so that they are to run again."""
-    for record in out.glob("seed_*/run.json"):
-        write_json(record, json.loads(record.read_text()) | {"fingerprint": "of other parameters"})
+    for seed in out.glob("seed_*"):
+        seal(seed, fingerprint="of other parameters")
 
 
 # Parameters
@@ -164,7 +164,7 @@ def test_native_data_that_were_cut_off_since(lab, earlier):
 def test_behavior_models_that_are_missing(lab, earlier):
     forget(earlier)
     before = lab.outputs()
-    lab.train(DATASET, "inspo", "0,7").refused(f"cannot read {lab.behavior(DATASET)}/seed_7/run.json", "run the stage that makes it first")
+    lab.train(DATASET, "inspo", "0,7").refused(f"{lab.behavior(DATASET)}/seed_7/run.json is missing", "run the behavior stage again")
     assert lab.outputs() == before
 
 
@@ -196,14 +196,15 @@ def test_checkpoints_that_are_damaged_or_of_another_configuration(lab, earlier):
     for path in (foreign, damaged):
         path.parent.mkdir(parents=True)
         path.with_name("metrics.jsonl").write_bytes(b'{"step":1}\n')
-        torch.save({"fingerprint": "0123456789abcdef", "iteration": 1, "metrics_bytes": 11, "state": {}}, path)
+        metrics = {"metrics_bytes": 11, "metrics_sha256": file_hash(path.with_name("metrics.jsonl"))}
+        torch.save({"fingerprint": "0123456789abcdef", "iteration": 1, **metrics, "state": {}}, path)
     damaged.write_bytes(damaged.read_bytes()[:-9])
     before, kept = lab.outputs(), contents(lab.place / "checkpoints")
     lab.train(DATASET, "inspo", "0,1").refused(
         f"{foreign.relative_to(lab.place)} belongs to another configuration ",
         f"(fingerprint 0123456789abcdef, this run's is {foreign.parent.name})",
         f"{damaged.relative_to(lab.place)} is damaged",
-        "remove it to start this run anew",
+        f"remove {damaged.parent} to start this run anew",
     )
     assert lab.outputs() == before and contents(lab.place / "checkpoints") == kept
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inspo_core.errors import InspoError
-from inspo_core.files import atomic_directory, atomic_file, canonical_json, check_writable, read_json, remove, write_json
+from inspo_core.files import atomic_directory, atomic_file, canonical_json, check_writable, read_json, remove, remove_abandoned, write_json
 from tests.lab import ROOT, contents
 
 
@@ -78,6 +78,55 @@ with atomic_file(Path(sys.argv[1])) as aside:
     assert read_json(tmp_path / "it.json") == {"value": 2}
 
 
+KILLED = {
+    "file": "with atomic_file(path) as aside:\n    aside.write_text('half')\n    kill()",
+    "folder": "with atomic_directory(path) as aside:\n    (aside / 'half').touch()\n    kill()",
+    "folder that was put aside": "with atomic_directory(path):\n    shutil.rmtree = lambda *_, **__: kill()",
+}
+
+
+@pytest.mark.parametrize("work", KILLED.values(), ids=KILLED)
+def test_what_a_killed_process_has_put_aside_is_removed_by_the_next_writer_and_what_others_write_is_not(tmp_path, work):
+    path = tmp_path / "it"
+    if "directory" in work:
+        write_json(path / "value.json", 1)
+    script = f"""
+import os, shutil, signal, sys
+from pathlib import Path
+from inspo_core.files import atomic_directory, atomic_file, check_writable
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+path = Path(sys.argv[1])
+{work}
+"""
+    command = [sys.executable, "-c", script, str(path)]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".it.*"))) == 1
+    with atomic_directory(tmp_path / "it2"):
+        pass
+    assert len(list(tmp_path.glob(".it.*"))) == 1  # it is another's
+    remove(path)
+    with atomic_directory(path), atomic_directory(path) as aside:
+        write_json(aside / "value.json", 2)
+        assert len(list(tmp_path.glob(".it.new-*"))) == 2  # those of living processes
+    assert {found.name for found in tmp_path.iterdir()} == {"it", "it2"}
+
+
+def test_what_another_machine_has_put_aside_goes_after_a_day_without_a_change(tmp_path):
+    left = [tmp_path / name for name in (".it.new-00000000-1-0123abcd", ".it.new-1-0123abcd", ".other.old-00000000-1-0123abcd")]
+    kept = [tmp_path / name for name in (".it.new-x", ".it", "it.new-00000000-1-0123abcd", ".gitignore")]
+    for path in [*left, *kept]:
+        (path / "inner").mkdir(parents=True)
+    remove_abandoned(tmp_path)
+    assert all(path.exists() for path in [*left, *kept])
+    for path in [*left, *kept]:
+        for old in (path, path / "inner"):
+            os.utime(old, (0, 0))
+    (left[0] / "inner/file").touch()  # still being written
+    remove_abandoned(tmp_path)
+    assert [path.exists() for path in left] == [True, False, False] and all(path.exists() for path in kept)
+
+
 def test_no_more_room(tmp_path):
     write_json(tmp_path / "it.json", {"value": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -118,7 +167,8 @@ def test_json_depends_on_the_value_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, words", [(None, "cannot read .*No such file"), (b'{"a": 1', "is not valid JSON"), (b"\xff\xfe", "is not valid JSON")]
+    "content, words",
+    [(None, "cannot read .*No such file"), *((content, "is not valid JSON") for content in (b'{"a": 1', b"\xff\xfe", b"[" * 100_000))],
 )
 def test_reading_what_is_no_json(tmp_path, content, words):
     if content is not None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.cli import add_dataset, add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import add_dataset, add_device, add_planned, add_prune, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.stages.behavior import behavior_stage
@@ -18,11 +18,12 @@ def main() -> None:
     add_seeds(parser)
     add_record(parser)
     add_planned(parser)
+    add_prune(parser)
     add_device(parser)
     arguments = parser.parse_args()
     params = checked_params(arguments, "behavior", arguments.dataset)
     seeds = arguments.seeds or params.experiment.seeds
-    call = Call(arguments.device, arguments.planned)
+    call = Call(arguments.device, arguments.planned, prune=arguments.prune)
 
     def behavior(seeds: list[int]) -> None:
         behavior_stage(params, arguments.dataset, arguments.data, seeds, arguments.out, call)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_dataset, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import add_algorithm, add_dataset, add_planned, add_prune, add_record, add_seeds, checked_params, stage_parser
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.files import read_json
@@ -20,10 +20,11 @@ def main() -> None:
     add_seeds(parser)
     add_record(parser)
     add_planned(parser)
+    add_prune(parser)
     arguments = parser.parse_args()
     params = checked_params(arguments, "evaluate", arguments.dataset, arguments.algorithm)
     seeds = arguments.seeds or params.experiment.seeds
-    call = Call(planned=arguments.planned)
+    call = Call(planned=arguments.planned, prune=arguments.prune)
 
     def evaluate(seeds: list[int]) -> None:
         evaluate_stage(params, arguments.dataset, arguments.algorithm, arguments.train, seeds, arguments.out, call)

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from components.cli import add_algorithm, add_dataset, add_device, add_planned, add_record, add_seeds, checked_params, stage_parser
+from components.cli import (
+    add_algorithm,
+    add_dataset,
+    add_device,
+    add_planned,
+    add_prune,
+    add_record,
+    add_seeds,
+    checked_params,
+    stage_parser,
+)
 from components.executor import write_executor_output
 from inspo_core.command import run
 from inspo_core.stages.outcomes import run_recorded
@@ -20,11 +30,12 @@ def main() -> None:
     add_seeds(parser)
     add_record(parser)
     add_planned(parser)
+    add_prune(parser)
     add_device(parser)
     arguments = parser.parse_args()
     params = checked_params(arguments, "train", arguments.dataset, arguments.algorithm)
     seeds = arguments.seeds or params.experiment.seeds
-    call = Call(arguments.device, arguments.planned)
+    call = Call(arguments.device, arguments.planned, prune=arguments.prune)
 
     def train(seeds: list[int]) -> None:
         train_stage(params, arguments.dataset, arguments.algorithm, arguments.data, arguments.behavior, seeds, arguments.out, call)

@@ -13,8 +13,9 @@ from inspo_core.config.learners import Learner, label, learner_of
 from inspo_core.config.sections import Params, source_of
 from inspo_core.errors import InspoError, quoted, shortened
 from inspo_core.evaluations import BestPolicy, read_metrics
-from inspo_core.files import hash_of, read_object
+from inspo_core.files import hash_of
 from inspo_core.parsing import parse_json
+from inspo_core.records import check_run
 from inspo_core.report.failures import Failures
 from inspo_core.report.scores import Reference, reference_of
 from inspo_core.statistics import Estimate, estimate
@@ -186,7 +187,7 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
 
     Folders that are not of ``params.experiment`` are ignored, and so are those of the runs in ``failures``.
 
-    Raises InspoError: a missing or damaged evaluation or training log, an evaluation of another training than the one that is
+    Raises InspoError: a missing, damaged or changed evaluation or training, an evaluation of another training than the one that is
     there or of another algorithm or variant, evaluations that do not belong together (game, number or seed of the episodes), or
     no run that did not fail.
     """
@@ -204,9 +205,11 @@ def read_results(evaluations: Path, trainings: Path, params: Params, failures: F
             seeds = [seed for seed in experiment.seeds if (dataset, name, seed) not in failures]
             for seed in seeds:
                 place = Path(dataset) / name / f"seed_{seed}"
-                runs.append(read_metrics(_existing(evaluations / place / "metrics.json", "evaluate", dataset, name, seed)))
-                curves.append(_read_curve(_existing(trainings / place / "metrics.jsonl", "train", dataset, name, seed)))
+                metrics = _existing(evaluations / place / "metrics.json", "evaluate", dataset, name, seed)
+                curve = _existing(trainings / place / "metrics.jsonl", "train", dataset, name, seed)
                 run, training = _read_lineage(evaluations / place, trainings / place, learner)
+                runs.append(read_metrics(metrics))
+                curves.append(_read_curve(curve))
                 trained.append(run["train_fingerprint"])
                 config = {key: value for key, value in training["config"].items() if key != "seed"}
                 played[run["env"]] = configs[json.dumps(run["config"], sort_keys=True)] = evaluations / place
@@ -235,10 +238,10 @@ def _existing(path: Path, stage: str, dataset: str, name: str, seed: int) -> Pat
 
 
 def _read_lineage(evaluation: Path, training: Path, learner: Learner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the two runs say of themselves."""
+    """What the two runs, which must be whole, say of themselves."""
     fields = {"algorithm": str, "variant": str, "env": str, "config": dict, "train_fingerprint": str}
-    run = read_object(evaluation / "run.json", "evaluate", **fields)
-    trained = read_object(training / "run.json", "train", fingerprint=str, config=dict)
+    run = check_run(evaluation, "evaluate", **fields)
+    trained = check_run(training, "train", fingerprint=str, config=dict)
     if type(run["config"].get("episodes")) is not int:
         raise InspoError(f"{evaluation / 'run.json'}: config has no number of episodes; run the evaluate stage again")
     for key in ("algorithm", "variant"):

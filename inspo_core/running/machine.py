@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from inspo_core.errors import InspoError
+from inspo_core.project import in_project
 
 
 def workers() -> int:
@@ -22,8 +23,8 @@ def checkpoint_every() -> int:
 
 
 def checkpoints() -> Path:
-    """INSPO_CHECKPOINTS: the folder of unfinished runs' checkpoints; default: ``checkpoints``."""
-    return Path(os.environ.get("INSPO_CHECKPOINTS") or "checkpoints")
+    """INSPO_CHECKPOINTS: the folder of unfinished runs' checkpoints, in the project's where it is relative; default: ``checkpoints``."""
+    return Path(in_project(os.environ.get("INSPO_CHECKPOINTS") or "checkpoints"))
 
 
 def _count(variable: str, meaning: str) -> int | None:

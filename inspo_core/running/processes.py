@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inspo_core.errors import InspoError, say
-from inspo_core.files import atomic_directory, read_json, remove, write_json
+from inspo_core.files import atomic_directory, read_json, remove
 from inspo_core.identity import Identity
+from inspo_core.records import holds_run, write_record
 from inspo_core.running import machine
 from inspo_core.running.progress import Progress
 from inspo_core.running.shared_store import METRICS, SharedStore
@@ -80,11 +81,11 @@ class SeedJob(ABC):
         """A folder to write the result to; it is put at ``out``, with ``run.json``, when the block ends well."""
         with atomic_directory(self.out) as aside:
             yield aside
-            write_json(aside / "run.json", self.record)
+            write_record(aside, self.record)
 
     def is_done(self) -> bool:
-        """Whether ``out`` holds this very run's result, under its own labels."""
-        return is_done(self.out, self.fingerprint, self.labels)
+        """Whether ``out`` holds this very run's result, whole and under its own labels."""
+        return holds_run(self.out, self.record)
 
 
 class BatchableJob(SeedJob):
@@ -92,15 +93,6 @@ class BatchableJob(SeedJob):
 
     @abstractmethod
     def run(self, fit: "Fitter | None" = None) -> None: ...
-
-
-def is_done(out: Path, fingerprint: str, labels: Mapping[str, str | None]) -> bool:
-    """Whether the folder ``out`` holds the result of the run ``fingerprint``, under these labels."""
-    try:
-        record = read_json(out / "run.json")
-    except InspoError:  # not there, or damaged: it is to be written anew
-        return False
-    return isinstance(record, dict) and record == {**record, **labels, "fingerprint": fingerprint}
 
 
 class SeedsFailed(InspoError):
@@ -121,13 +113,11 @@ class _Running:
 
 
 def prune(folder: Path, jobs: Sequence[SeedJob]) -> None:
-    """Remove what is not a seed asked for, so that the content of ``folder`` depends on the parameters alone.
-
-    That is other seeds, and what a killed process was writing.
-    """
+    """Remove the runs of other seeds, naming them, so that the content of ``folder`` depends on the parameters alone."""
     keep = {job.out.name for job in jobs}
-    for path in [*folder.glob("seed_*"), *folder.glob(".seed_*")]:
+    for path in sorted(folder.glob("seed_*")):
         if path.name not in keep:
+            print(f"removing {path}: {path.name.replace('_', ' ')} is none of those asked for", flush=True)
             remove(path)
 
 

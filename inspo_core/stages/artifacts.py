@@ -13,9 +13,10 @@ from inspo_core.algorithms.policy import Policy
 from inspo_core.algorithms.recurrent import stacked
 from inspo_core.algorithms.transitions import ResidentTransitions, Transitions
 from inspo_core.datasets import EpisodeDataset
-from inspo_core.datasets.format import read_dataset
+from inspo_core.datasets.format import check_hashes, read_dataset
 from inspo_core.errors import InspoError, shortened
 from inspo_core.files import read_json, write_json
+from inspo_core.records import RECORD, check_run
 from inspo_core.section import NonNegative, Positive, Section
 
 
@@ -37,8 +38,15 @@ class _Architecture(Section):
 
 @lru_cache(maxsize=1)
 def resident(data: Path, device: str) -> tuple[EpisodeDataset, ResidentTransitions]:
-    """The dataset at ``data``, as views of its files, and what algorithms see of it, on the device; once for all seeds of this process."""
+    """The dataset at ``data``, as views of its files, and what algorithms see of it, on the device; once for all seeds of this process.
+
+    Raises InspoError if a file is not what was written.
+    """
     dataset = read_dataset(data)
+    if (data / RECORD).exists():
+        check_run(data, "ingest")
+    else:
+        check_hashes(data)
     return dataset, ResidentTransitions(dataset, device)
 
 

@@ -14,8 +14,9 @@ from inspo_core.envs.rollouts import Rollouts
 from inspo_core.envs.table import GAMES, Game
 from inspo_core.errors import InspoError, quoted
 from inspo_core.evaluations import summarise
-from inspo_core.files import file_hash, hash_of, read_object, remove, write_json
+from inspo_core.files import hash_of, remove, write_json
 from inspo_core.identity import Identity, code_of
+from inspo_core.records import HASHES, RECORD, check_run, read_record
 from inspo_core.rng import stream_seed
 from inspo_core.running.processes import SeedJob, SeedsFailed
 from inspo_core.stages.playing import opened
@@ -42,6 +43,7 @@ class EvaluateJob(SeedJob):
     def run(self) -> None:
         from inspo_core.stages.artifacts import load_policy
 
+        check_run(self.policy, "train")
         policy = load_policy(self.policy)
         with opened(self.env_name) as play:
             played = play(policy, self.config.episodes, stream_seed(self.config.seed, f"evaluate/seed-{self.seed}"))
@@ -76,11 +78,11 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
     jobs = []
     for seed in seeds:
         policy = train / f"seed_{seed}"
-        trained = _trained(policy, labels | {"seed": seed})
+        trained = _trained(policy, labels | {"stage": "train", "seed": seed})
         jobs.append(
             EvaluateJob(
                 seed=seed,
-                identity=identity(params.evaluate, game, {"train": trained["fingerprint"], **_policy_hashes(policy)}),
+                identity=identity(params.evaluate, game, {"train": trained["fingerprint"], **_policy_hashes(trained)}),
                 labels=labels,
                 out=out / f"seed_{seed}",
                 model=trained["fingerprint"],
@@ -101,25 +103,20 @@ def evaluate_stage(params: Params, dataset: str, name: str, train: Path, seeds: 
 
 def _trained(policy: Path, labels: Mapping[str, Any]) -> dict[str, Any]:
     """What the training at ``policy`` says of itself. Raises InspoError if it is no training, or that of something else than ``labels``."""
-    path = policy / "run.json"
-    trained = read_object(path, "train", fingerprint=str, config=dict, inputs=dict)
+    trained = read_record(policy, "train", fingerprint=str, config=dict, inputs=dict)
     if not isinstance(trained["inputs"].get("data"), str):
-        raise InspoError(f"{path}: inputs does not say which data; run the train stage again")
+        raise InspoError(f"{policy / RECORD}: inputs does not say which data; run the train stage again")
     for field, expected in labels.items():
         if trained.get(field) != expected:
             raise InspoError(
-                f"{path} says {field} {quoted(trained.get(field))} where {expected!r} is to be evaluated; give the folder of that training"
+                f"{policy / RECORD} says {field} {quoted(trained.get(field))} where {expected!r} is to be evaluated; "
+                "give the folder of that training"
             )
     return trained
 
 
-def _policy_hashes(policy: Path) -> dict[str, str]:
-    hashes = {}
-    for name in ("policy.safetensors", "policy.json"):
-        if not (policy / name).is_file():
-            raise InspoError(f"{policy / name} is missing; run the train stage first")
-        hashes[name] = file_hash(policy / name)
-    return hashes
+def _policy_hashes(trained: Mapping[str, Any]) -> dict[str, str]:
+    return {name: trained[HASHES][name] for name in ("policy.safetensors", "policy.json")}
 
 
 def _summarise(out: Path, jobs: list[EvaluateJob], params: Params) -> None:

@@ -14,9 +14,9 @@ from inspo_core.datasets.formats.table import FORMATS, Format
 from inspo_core.datasets.writer import episode_writer
 from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError, quoted, warn
-from inspo_core.files import atomic_directory, read_json, tree_hash, write_json
+from inspo_core.files import atomic_directory, read_json, tree_hash
 from inspo_core.identity import Identity, check_planned, code_of
-from inspo_core.running.processes import is_done
+from inspo_core.records import damage, holds_run, write_record
 from inspo_core.section import Section, sentences
 from inspo_core.tracking.description import StageRun
 from inspo_core.tracking.tracker import StageTracker
@@ -43,7 +43,11 @@ def ingest_stage(
         raise InspoError(f"{raw} is missing; get the project's raw data with `dvc pull data.dvc`, or put the files of {dataset} there")
     made = identity(dataset, source, {"raw": tree_hash(raw)})
     check_planned(planned, made.code)
-    done = is_done(out, made.fingerprint, {"dataset": dataset}) and _is_whole(out)
+    record = {"stage": "ingest", "dataset": dataset, "algorithm": None, "variant": None, "seed": None, "config": dict(made.section)}
+    record |= {"fingerprint": made.fingerprint}
+    done = holds_run(out, record)
+    if not done and out.exists() and (damaged := damage(out)):
+        warn(f"{damaged}; the dataset is made anew")
     described = StageRun(
         stage="ingest",
         experiment=params.experiment.name,
@@ -64,15 +68,7 @@ def ingest_stage(
         if not done:
             with atomic_directory(out) as place:
                 convert(dataset, source, raw, place)
-                record = {
-                    "stage": "ingest",
-                    "dataset": dataset,
-                    "algorithm": None,
-                    "variant": None,
-                    "seed": None,
-                    "config": dict(made.section),
-                }
-                write_json(place / "run.json", record | {"fingerprint": made.fingerprint})
+                write_record(place, record)
         card = _card(out)
         for remark in card["remarks"]:
             warn(f"{dataset}: {remark}")
@@ -129,12 +125,3 @@ def _options_of(dataset: str, source: SourceConfig) -> Section:
 def _card(out: Path) -> dict[str, Any]:
     card: dict[str, Any] = read_json(out / "card" / "card.json")
     return card
-
-
-def _is_whole(out: Path) -> bool:
-    try:
-        read_dataset(out)
-        _card(out)
-    except InspoError:
-        return False
-    return all((out / "card" / name).is_file() for name in ("card.md", "returns.png"))

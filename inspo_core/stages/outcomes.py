@@ -8,7 +8,7 @@ from pydantic import ConfigDict, ValidationError
 from inspo_core.algorithms.table import ALGORITHMS
 from inspo_core.config.learners import DEFAULT
 from inspo_core.errors import InspoError, warn
-from inspo_core.files import read_object
+from inspo_core.records import read_record
 from inspo_core.running.processes import SeedsFailed
 from inspo_core.running.shared_store import SharedStore
 from inspo_core.section import Name, Section, Seed, check_name, sentences
@@ -70,7 +70,7 @@ def run_recorded(key: str, stage: Callable[[list[int]], None], seeds: list[int],
     if store is None:
         raise InspoError("--record needs a shared store; set INSPO_STORE to a directory or to s3://bucket/prefix")
     done, failures = run_able(stage, seeds, before)
-    made = {str(seed): read_object(out / f"seed_{seed}" / "run.json", "same", fingerprint=str)["fingerprint"] for seed in done}
+    made = {str(seed): read_record(out / f"seed_{seed}", "same", fingerprint=str)["fingerprint"] for seed in done}
     store.write_record(key, {"seeds": made, "failures": {str(seed): reason for seed, reason in failures.items()}})
     if not made:
         raise InspoError(
@@ -94,10 +94,12 @@ def gather(plan: list[PlannedDataset], store: SharedStore, evaluations: Path, tr
                 place = Path(of_dataset.dataset, run.algorithm, f"seed_{seed}")
                 evaluated = records[-1].seeds.get(str(seed))
                 if evaluated and store.fetch("evaluate", evaluated, evaluations / place, labels):
-                    trained = read_object(evaluations / place / "run.json", "evaluate", train_fingerprint=str)["train_fingerprint"]
+                    trained = read_record(evaluations / place, "evaluate", train_fingerprint=str)["train_fingerprint"]
                     if store.fetch("train", check_name(trained, f"train_fingerprint of {place}"), trainings / place, labels):
                         continue
                 reasons = [record.failures[str(seed)] for record in records if str(seed) in record.failures]
+                if evaluated:
+                    reasons = ["its result is missing or damaged in the shared store; submit again with --no-cache"]
                 reason = reasons[0] if reasons else "its task ended without a word; see the steps of the pipeline's run"
                 missing[of_dataset.dataset, run.algorithm, seed] = reason
     return missing

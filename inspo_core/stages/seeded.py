@@ -8,8 +8,10 @@ from typing import Any
 
 from inspo_core.config.learners import Learner
 from inspo_core.config.sections import Params
-from inspo_core.files import check_writable, hash_of, remove
+from inspo_core.errors import warn
+from inspo_core.files import check_writable, hash_of, remove, remove_abandoned
 from inspo_core.identity import check_planned
+from inspo_core.records import damage
 from inspo_core.running.device import resolve_device
 from inspo_core.running.processes import SeedJob, prune, record_result, run_seeds, soft_stop
 from inspo_core.running.shared_store import METRICS, SharedStore
@@ -22,12 +24,13 @@ class Call:
     """How a stage was called, which changes none of its results.
 
     ``device``: what computes, where it is not for the parameters to say. ``planned``: the key of the task, whose code must be the one here.
-    ``note`` is told the fingerprints of the runs that are about to be made.
+    ``note`` is told the fingerprints of the runs that are about to be made. ``prune``: remove the runs of other seeds.
     """
 
     device: str | None = None
     planned: str = ""
     note: Callable[[list[str]], None] | None = None
+    prune: bool = False
 
     def resolve_device(self, asked: str, place: str) -> str:
         """``cpu`` or ``cuda``; ``asked`` is what the parameter ``place`` says."""
@@ -51,13 +54,18 @@ class Stage:
 
 
 def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path, call: Call) -> None:
-    """Run the jobs that are not done, as one stage in MLflow; afterwards ``out`` holds their runs and no others.
+    """Run the jobs that are not done, as one stage in MLflow; afterwards ``out`` holds their runs, beside those of other seeds.
+
+    A run that is damaged, or was changed, is not done; a warning says so.
 
     Raises InspoError if the code is not the planned one, SeedsFailed naming the seeds that failed; SystemExit when stopped by a signal.
     """
     check_planned(call.planned, jobs[0].identity.code)
     store = SharedStore.from_environment()
     here = [job for job in jobs if job.is_done()]
+    for job in jobs:
+        if job not in here and job.out.exists() and (damaged := damage(job.out)):
+            warn(f"{damaged}; seed {job.seed} is made anew")
     fetched = [job for job in jobs if job not in here and store and store.fetch(stage.name, job.fingerprint, job.out, job.labels)]
     done = [job for job in jobs if job in here or job in fetched]
     waiting = [job for job in jobs if job not in done]
@@ -82,7 +90,9 @@ def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path,
                 run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
     else:
         tracker.catch_up()
-    prune(out, jobs)
+    if call.prune:
+        prune(out, jobs)
+    remove_abandoned(out)
 
 
 def seeds_in(folder: Path, seeds: list[int]) -> list[int]:

@@ -12,8 +12,9 @@ from inspo_core.config.sections import LoopConfig, Params
 from inspo_core.datasets.format import content_hash, game_of
 from inspo_core.envs.table import GAMES, Game
 from inspo_core.errors import InspoError
-from inspo_core.files import hash_of, read_json, tree_hash, write_json
+from inspo_core.files import hash_of, write_json
 from inspo_core.identity import Identity, code_of
+from inspo_core.records import RECORD, check_run, content_of, read_record
 from inspo_core.rng import stream_seed
 from inspo_core.running.processes import BatchableJob
 from inspo_core.stages.playing import opened
@@ -21,6 +22,7 @@ from inspo_core.stages.seeded import Call, Stage, run_seeded
 
 if TYPE_CHECKING:
     from inspo_core.algorithms.base import Algorithm
+    from inspo_core.algorithms.behavior_models import BehaviorModels
     from inspo_core.algorithms.seed_batching import Fitter
 
 
@@ -58,7 +60,12 @@ class TrainJob(BatchableJob):
 
         loop, device = self.learner.loop, self.identity.section["device"]
         dataset, transitions = resident(self.data, device)
-        setup = Setup(transitions, lambda: load_behavior(self.behavior, transitions), loop.iterations, self.seed, device, fit or fit_alone)
+
+        def models() -> "BehaviorModels":
+            check_run(self.behavior, "behavior")
+            return load_behavior(self.behavior, transitions)
+
+        setup = Setup(transitions, models, loop.iterations, self.seed, device, fit or fit_alone)
         algorithm = self.learner.entry.load()(setup, self.learner.config)
         with evaluation_for_curves(algorithm, dataset.env, loop, self.seed) as evaluate:
             run_loop(algorithm, loop.iterations, self.work, self.fingerprint, evaluate)
@@ -109,8 +116,8 @@ def train_stage(
     labels = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant}
     jobs = []
     for seed in seeds:
-        models = _models_of(behavior / f"seed_{seed}", digest, data)
-        made = identity(learner, game, computes, seed, {"data": digest, "behavior": tree_hash(models)})
+        models = behavior / f"seed_{seed}"
+        made = identity(learner, game, computes, seed, {"data": digest, "behavior": _content_of_models(models, digest, data)})
         jobs.append(
             TrainJob(seed=seed, identity=made, labels=labels, out=out / f"seed_{seed}", data=data, behavior=models, learner=learner)
         )
@@ -118,10 +125,12 @@ def train_stage(
     run_seeded(stage, jobs, params, out, call)
 
 
-def _models_of(models: Path, digest: str, data: Path) -> Path:
-    """``models``, if they were estimated from ``data``, whose content hash is ``digest``; other data may have the same sizes."""
-    path = models / "run.json"
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("stage") != "behavior" or record.get("inputs") != {"data": digest}:
-        raise InspoError(f"{path} is not that of behavior models of {data}; run the behavior stage on it, or give the folder that it wrote")
-    return models
+def _content_of_models(models: Path, digest: str, data: Path) -> str:
+    """A hash of ``models``, if they were estimated from ``data``, whose content hash is ``digest``; other data may have the same sizes."""
+    record = read_record(models, "behavior")
+    if record.get("stage") != "behavior" or record.get("inputs") != {"data": digest}:
+        place = models / RECORD
+        raise InspoError(
+            f"{place} is not that of behavior models of {data}; run the behavior stage on it, or give the folder that it wrote"
+        )
+    return content_of(record)

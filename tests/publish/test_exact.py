@@ -14,12 +14,13 @@ from inspo_core.datasets.recording import concatenate
 from inspo_core.errors import InspoError
 from inspo_core.exact.behavior import behavior_of
 from inspo_core.exact.games import make_game
-from inspo_core.files import read_json, write_json
+from inspo_core.files import write_json
 from inspo_core.publish.exact import compare_updates, exact_line, settings_of, solve_seeds
 from inspo_core.publish.page import write_page
 from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.results import read_results
 from inspo_core.stages.report import write_report
+from tests.lab import seal
 from tests.report.tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,8 +84,7 @@ def test_the_page_has_the_rows_beside_the_ablation(tmp_path, config):
     def write_report_of(config: dict) -> None:
         for seed in (0, 1, 2):
             write_json(tree.root / f"behavior/xor_c/seed_{seed}/run.json", {"fingerprint": f"behavior-{seed}"})
-            path = tree.trainings / f"xor_c/inspo/seed_{seed}/run.json"
-            write_json(path, {**read_json(path), "config": config})
+            seal(tree.trainings / f"xor_c/inspo/seed_{seed}", config=config)
         write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.root / "report", list(FIGURES))
 
     out = tmp_path / "docs/results.md"

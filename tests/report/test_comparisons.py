@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from inspo_core.envs.table import GAMES
-from inspo_core.files import read_json, write_json
 from inspo_core.report.comparisons import THRESHOLDS, Comparisons, Contrast, Standing, compare
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import METRICS, Results, read_results
@@ -17,6 +16,7 @@ from inspo_core.report.scores import Reference, reference_of
 from inspo_core.report.tables import markdown, write_tables
 from inspo_core.report.web import web_page
 from inspo_core.report.wording import contrast_text, contrasts_title
+from tests.lab import seal
 from tests.report.tree import GAMES as DATASETS
 from tests.report.tree import Tree
 
@@ -87,8 +87,8 @@ def test_without_an_interval_there_is_no_standing_and_that_is_said(tmp_path):
     tree = Tree(tmp_path / "pairs", list(DATASETS), ["bc", "inspo", "inspo_product"], [0, 1, 2])
     failures = {("xor_c", "inspo_product", seed): "lost" for seed in (1, 2)}
     failures |= {("bridge_mixed", "inspo_product", seed): "lost" for seed in (0, 1, 2)}
-    for path in tree.trainings.glob("*/inspo*/seed_*/run.json"):
-        write_json(path, {**read_json(path), "config": {"behavior_model": "joint" if "product" not in str(path) else "product"}})
+    for path in tree.trainings.glob("*/inspo*/seed_*"):
+        seal(path, config={"behavior_model": "joint" if "product" not in str(path) else "product"})
     results = read_results(tree.evaluations, tree.trainings, tree.params(), failures)
     comparisons = compared(results)
     assert [comparisons.standings["xor_c", "return_greedy", name] for name in ("inspo", "inspo_product")] == [
@@ -162,6 +162,7 @@ def test_marl_eval_finds_environments_tasks_algorithms_runs_and_steps(results, t
 def test_marl_eval_gets_equally_many_steps_of_all_runs_of_a_game(tree):
     log = tree.trainings / "xor_c" / "bc" / "seed_4" / "metrics.jsonl"
     log.write_text("\n".join(log.read_text().splitlines()[:40]) + "\n")
+    seal(log.parent)
     found = marl_eval(read_results(tree.evaluations, tree.trainings, tree.params()))
     assert {len(run) for runs in found["xor"]["xor_c"].values() for run in runs.values()} == {4 + 1}
     assert {len(run) for runs in found["mne"]["mne_imbalanced"].values() for run in runs.values()} == {6 + 1}

@@ -16,6 +16,7 @@ from inspo_core.report.figures import curves_figure, returns_figure, scores_figu
 from inspo_core.report.marl_eval import marl_eval
 from inspo_core.report.results import read_results
 from inspo_core.report.tables import print_table, write_tables
+from tests.lab import seal
 from tests.report.tree import Tree
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -80,6 +81,7 @@ def test_a_variant_is_compared_on_the_seeds_that_both_have(tmp_path):
 def test_the_best_policy_is_named_by_its_own_seed(tree):
     path = tree.evaluations / "mne_imbalanced/bc/seed_3/metrics.json"
     write_json(path, {**read_json(path), "return_greedy": 30.0})
+    seal(path.parent)
     results = read_results(tree.evaluations, tree.trainings, tree.params(), {("mne_imbalanced", "bc", 1): "failed"})
     best = {choice.dataset: choice for choice in results.best_policies()}["mne_imbalanced"]
     assert (best.seed, best.fingerprint) == (3, "mne_imbalanced-bc-3")

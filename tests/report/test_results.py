@@ -10,6 +10,7 @@ from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
 from inspo_core.report.results import METRICS, read_results
 from inspo_core.report.results_file import load_results, write_results
+from tests.lab import seal
 
 
 def read(tree, **experiment):
@@ -39,6 +40,7 @@ def test_the_best_over_training_is_not_the_result(tree):
         if line["step"] == 30:
             line["evaluation/return_greedy"] = 5.0
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    seal(log.parent)
     results = read(tree)
     steps, values = results.cells[0].curve("return_greedy")
     assert values.max() == 5.0 and steps == [10, 20, 30, 40, 50, 60]
@@ -63,8 +65,7 @@ def test_a_missing_run_is_named(tree, part):
 
 
 def test_the_evaluation_of_an_earlier_training_is_refused(tree):
-    path = tree.trainings / "xor_c" / "bc" / "seed_1" / "run.json"
-    write_json(path, {**read_json(path), "fingerprint": "trained-again"})
+    seal(tree.trainings / "xor_c" / "bc" / "seed_1", fingerprint="trained-again")
     with pytest.raises(InspoError, match=r"xor_c/bc/seed_1 evaluates training xor_c-bc-1, but .* holds training trained-again"):
         read(tree)
 
@@ -122,6 +123,7 @@ def test_scores_lie_between_random_play_and_the_best_return(tree):
 def test_a_damaged_log_is_named(tree, line, message):
     with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "ab") as file:
         file.write(line.encode("latin-1") + b"\n")
+    seal(tree.trainings / "xor_c" / "bc" / "seed_0")
     with pytest.raises(InspoError, match=rf"xor_c/bc/seed_0/metrics.jsonl, {message}"):
         read(tree)
 
@@ -130,6 +132,7 @@ def test_an_evaluation_that_is_not_finite_is_named(tree):
     log = tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     log.write_text("".join(json.dumps(line | {"evaluation/success_sampled": float("nan")}) + "\n" for line in lines))
+    seal(log.parent)
     with pytest.raises(InspoError, match=r"metrics.jsonl, line 10: an evaluation is not finite"):
         read(tree)
 
@@ -137,6 +140,7 @@ def test_an_evaluation_that_is_not_finite_is_named(tree):
 def test_curves_meet_at_the_iterations_that_every_seed_has(tree):
     log = tree.trainings / "xor_c" / "bc" / "seed_4" / "metrics.jsonl"
     log.write_text("\n".join(log.read_text().splitlines()[:40]) + "\n")
+    seal(log.parent)
     cell = read(tree).cells[1]
     steps, values = cell.curve("return_greedy")
     assert steps == [10, 20, 30, 40] and values.shape == (5, 4)
@@ -164,6 +168,7 @@ def test_the_best_policy_of_a_dataset(tree):
     ]:
         path = tree.evaluations / "mne_imbalanced" / algorithm / f"seed_{seed}" / "metrics.json"
         write_json(path, {**read_json(path), **change})
+        seal(path.parent)
     best = {choice.dataset: choice for choice in read(tree).best_policies()}
     assert list(best) == ["xor_c", "mne_imbalanced", "bridge_mixed"]
     found = best["mne_imbalanced"]
@@ -178,10 +183,12 @@ def test_content_changes_with_what_was_read_and_with_nothing_else(tree):
     assert read(tree).content() == before
     path = tree.evaluations / "xor_c" / "bc" / "seed_0" / "metrics.json"
     write_json(path, {**read_json(path), "return_sampled": 0.125})
+    seal(path.parent)
     after = read(tree).content()
     assert after["evaluations"] != before["evaluations"] and after["trainings"] == before["trainings"]
     with open(tree.trainings / "xor_c" / "bc" / "seed_0" / "metrics.jsonl", "a") as log:
         log.write(json.dumps({"step": 60, **{f"evaluation/{metric}": 0.5 for metric in METRICS}}) + "\n")
+    seal(tree.trainings / "xor_c" / "bc" / "seed_0")
     assert read(tree).content()["trainings"] != before["trainings"]
 
 

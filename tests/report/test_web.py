@@ -13,6 +13,7 @@ from inspo_core.report.results import read_results
 from inspo_core.report.web import web_page
 from inspo_core.report.wording import iqm_text, standings_title
 from inspo_core.stages.report import write_report
+from tests.lab import seal
 from tests.report.tree import Tree
 
 ORIGIN = {"command": "python -m pipelines.local a.yaml --set 'x=<1>'", "git_commit": "0123456789abcdef", "git_dirty": "true"}
@@ -95,8 +96,8 @@ def test_the_page_says_where_the_runs_come_from(written):
 
 def test_parameters_are_named_once_where_all_have_the_same(tree):
     for number, name in enumerate(("inspo", "bc")):
-        for path in tree.trainings.glob(f"*/{name}/seed_*/run.json"):
-            path.write_text(path.read_text().replace('"config": {}', f'"config": {{"seed": 3, "iterations": 50, "alpha": 0.{number}}}'))
+        for path in tree.trainings.glob(f"*/{name}/seed_*"):
+            seal(path, config={"seed": 3, "iterations": 50, "alpha": number / 10})
     results = read_results(tree.evaluations, tree.trainings, tree.params())
     page = Page(web_page(results, results.summary(), compare(results, results.summary()), tree.root, []))
     assert [row for row in page.rows if row[0] in ("alpha", "iterations", "seed")] == [

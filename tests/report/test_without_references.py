@@ -19,6 +19,7 @@ from inspo_core.report.scores import Reference
 from inspo_core.report.tables import print_table
 from inspo_core.report.wording import game_text, no_score_text
 from inspo_core.stages.report import write_report
+from tests.lab import seal
 from tests.report.tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +121,7 @@ def test_trainings_that_were_not_evaluated_have_no_curve(tmp_path):
     tree = Tree(tmp_path / "tree", ["xor_c", "bridge_mixed"], ["inspo", "bc"], SEEDS)
     for log in tree.trainings.glob("*/*/*/metrics.jsonl"):
         log.write_text("".join(json.dumps({"step": step, "critic_loss": 0.1}) + "\n" for step in (1, 2)))
+        seal(log.parent)
     results = read_results(tree.evaluations, tree.trainings, tree.params())
     assert results.cell("xor_c", "bc").curve("return_greedy")[0] == []
     write_report(results, tree.out, list(FIGURES))

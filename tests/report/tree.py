@@ -10,6 +10,7 @@ from inspo_core.config.learners import learner_of
 from inspo_core.config.reading import load_params
 from inspo_core.config.sections import Params
 from inspo_core.files import write_json
+from inspo_core.records import write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 GAMES = {  # dataset -> algorithm or variant -> mean of the final return, its spread over seeds, return before training
@@ -57,7 +58,6 @@ class Tree:
         run = {"dataset": dataset, "algorithm": learner.algorithm, "variant": learner.variant, "seed": seed, **record}
         training = self.trainings / dataset / name / f"seed_{seed}"
         training.mkdir(parents=True, exist_ok=True)
-        write_json(training / "run.json", {**run, "stage": "train", "fingerprint": f"{dataset}-{name}-{seed}", "config": {}})
         with open(training / "metrics.jsonl", "w") as file:
             for step in range(1, STEPS[-1] + 1):
                 line = {"step": step, "critic_loss": float(np.exp(-step / 20))}
@@ -65,13 +65,14 @@ class Tree:
                     value = ended + (start - ended) * np.exp(-step / 12) * (1 + 0.2 * rng.normal())
                     line |= {f"evaluation/{name}": number for name, number in _numbers(min(value, best), best).items()}
                 file.write(json.dumps(line) + "\n")
+        write_record(training, {**run, "stage": "train", "fingerprint": f"{dataset}-{name}-{seed}", "config": {}})
         evaluation = self.evaluations / dataset / name / f"seed_{seed}"
         evaluation.mkdir(parents=True, exist_ok=True)
         lengths = {"length_greedy": 8.0, "length_sampled": 8.5}
         write_json(evaluation / "metrics.json", {**_numbers(ended, best), **lengths})
         lineage = {"stage": "evaluate", "fingerprint": "e" * 16, "train_fingerprint": f"{dataset}-{name}-{seed}"}
         lineage["env"] = dataset.partition("_")[0]
-        write_json(evaluation / "run.json", {**lineage, **run, "config": {"episodes": episodes, "seed": 1000003}})
+        write_record(evaluation, {**lineage, **run, "config": {"episodes": episodes, "seed": 1000003}})
         return evaluation
 
 

@@ -16,7 +16,7 @@ from inspo_core.algorithms.behavior_estimation import BehaviorEstimation
 from inspo_core.algorithms.transitions import ResidentTransitions
 from inspo_core.errors import InspoError
 from inspo_core.running import loop
-from inspo_core.running.loop import CHECKPOINT, METRICS, Stopped, run_loop
+from inspo_core.running.loop import BEFORE, CHECKPOINT, METRICS, Stopped, run_loop
 from inspo_core.stopping import stop_on
 from tests.algorithms.games import behavior_config, everything, learner, ragged_data, random_models, tiny
 from tests.lab import contents
@@ -153,12 +153,12 @@ def test_a_checkpoint_of_another_kind_of_device(stopped):
     checkpoint = torch.load(stopped / CHECKPOINT, weights_only=True)
     checkpoint["state"]["generator"] = torch.zeros(16, dtype=torch.uint8)  # the size of a GPU's
     torch.save(checkpoint, stopped / CHECKPOINT)
-    refused(stopped, "checkpoint.pt was written on another kind of device; go on there, or remove it")
+    refused(stopped, "checkpoint.pt was written on another kind of device; go on there, or remove .* to start this run anew")
 
 
 def test_a_checkpoint_of_another_configuration(stopped):
     refused(
-        stopped, "checkpoint.pt belongs to another configuration .*fedcba9876543210.*remove it to start this run anew", "fedcba9876543210"
+        stopped, "checkpoint.pt belongs to another configuration .*fedcba9876543210.*remove .* to start this run anew", "fedcba9876543210"
     )
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint(stopped):
     whole = path.read_bytes()
     for content in (b"", whole[:-20], whole[: len(whole) // 2], b"something else"):
         path.write_bytes(content)
-        refused(stopped, f"{CHECKPOINT} is damaged .*remove it to start this run anew")
+        refused(stopped, f"{CHECKPOINT} is damaged .*remove {stopped} to start this run anew")
     torch.save({"another": "file"}, path)
     refused(stopped, f"{CHECKPOINT} is damaged")
 
@@ -191,10 +191,67 @@ def test_no_flipped_bit_in_a_checkpoint_changes_a_run(stopped):
     assert refusals > 30  # the others hit padding
 
 
-def test_curves_that_are_shorter_than_the_checkpoint_says(stopped):
-    content = (stopped / METRICS).read_bytes()
-    (stopped / METRICS).write_bytes(content[:10])
-    refused(stopped, f"{METRICS} holds 10 bytes, .*checkpoint.pt says .*; remove {stopped} to start this run anew")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:10],
+        lambda content: bytes(len(content)),  # as after a power cut
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: content.replace(b"1", b"7", 1),
+        lambda content: b"\xff" + content[1:],
+    ],
+    ids=["cut off", "zeros", "line ends", "a digit", "no text"],
+)
+def test_curves_that_are_not_those_of_the_checkpoint(stopped, change):
+    (stopped / METRICS).write_bytes(change((stopped / METRICS).read_bytes()))
+    refused(stopped, f"{METRICS} does not begin with the .* bytes that .*checkpoint.pt says; remove {stopped} to start this run anew")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", None], ids=["cut off", "empty", "missing"])
+def test_the_checkpoint_before_is_taken_where_the_last_one_is_damaged(tmp_path, capsys, damage):
+    run_loop(Walk(), 11, tmp_path / "whole", NAME)
+    work = tmp_path / "again"
+    with contextlib.suppress(Crash):
+        run_loop(Walk(after=crash(8)), 11, work, NAME)
+    assert [torch.load(work / name)["iteration"] for name in (BEFORE, CHECKPOINT)] == [3, 6]
+    if damage:
+        (work / CHECKPOINT).write_bytes(damage((work / CHECKPOINT).read_bytes()))
+    else:  # killed between the two renames
+        (work / CHECKPOINT).unlink()
+    resumed = Walk(seed=9)
+    with contextlib.suppress(Crash):
+        resumed = Walk(seed=9, after=crash(2))
+        run_loop(resumed, 11, work, NAME)  # to iteration 5: no new checkpoint yet
+    assert torch.load(work / CHECKPOINT)["iteration"] == 3 and not (work / BEFORE).exists()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == (damage is not None)
+    assert (
+        damage is None
+        or f"{work / CHECKPOINT} is damaged (BadZipFile); the run goes on at the checkpoint before it, of iteration 3" in said
+    )
+    run_loop(Walk(seed=9), 11, work, NAME)
+    assert (work / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
+
+
+def test_two_damaged_checkpoints_are_both_named(tmp_path):
+    with contextlib.suppress(Crash):
+        run_loop(Walk(after=crash(8)), 11, tmp_path, NAME)
+    for name in (CHECKPOINT, BEFORE):
+        (tmp_path / name).write_bytes(b"x")
+    refused(tmp_path, f"{CHECKPOINT} is damaged .*{BEFORE} is damaged .*remove {tmp_path} to start this run anew")
+
+
+def test_metrics_damaged_after_the_checkpoint_before_do_not_matter_to_it(tmp_path, capsys):
+    run_loop(Walk(), 11, tmp_path / "whole", NAME)
+    work = tmp_path / "again"
+    with contextlib.suppress(Crash):
+        run_loop(Walk(after=crash(8)), 11, work, NAME)
+    content = (work / METRICS).read_bytes().splitlines(keepends=True)
+    content[4] = bytes(len(content[4]))
+    (work / METRICS).write_bytes(b"".join(content))
+    run_loop(Walk(seed=9), 11, work, NAME)
+    assert f"warning: {work / METRICS} does not begin with" in capsys.readouterr().err
+    assert (work / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
 
 
 def test_another_process_at_the_same_run(stopped, monkeypatch, signals):

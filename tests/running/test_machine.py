@@ -37,7 +37,7 @@ def test_anything_else_is_refused_in_one_sentence(monkeypatch, variable, read, d
 
 def test_the_folder_of_checkpoints(monkeypatch):
     monkeypatch.delenv("INSPO_CHECKPOINTS", raising=False)
-    assert machine.checkpoints() == Path("checkpoints")
+    assert machine.checkpoints() == Path("checkpoints").absolute()
     monkeypatch.setenv("INSPO_CHECKPOINTS", "/scratch/unfinished")
     assert machine.checkpoints() == Path("/scratch/unfinished")
 

@@ -20,7 +20,7 @@ from inspo_core.running.processes import SeedJob, SeedsFailed, prune, run_seeds,
 from inspo_core.stopping import stop_on, stop_requested
 from inspo_core.tracking.description import StageRun
 from inspo_core.tracking.tracker import StageTracker
-from tests.lab import contents, identities, leftovers
+from tests.lab import contents, identities, leftovers, seal
 
 
 def test_two_seeds_differ(undisturbed):
@@ -29,7 +29,7 @@ def test_two_seeds_differ(undisturbed):
     assert [name for name in one if one[name] == two[name]] == ["policy.json"]
 
 
-def test_only_new_seeds_run_and_others_are_removed(lab):
+def test_only_new_seeds_run_and_others_stay_unless_they_are_to_go(lab):
     out = lab.place / "train"
     lab.train("bridge_optimal", "bc", "0").succeeded()
     before = identities(out)
@@ -40,7 +40,12 @@ def test_only_new_seeds_run_and_others_are_removed(lab):
     after = identities(out)
     assert {name: after[name] for name in before} == before
     assert {path.name for path in out.iterdir()} == {"seed_0", "seed_2"}
-    lab.train("bridge_optimal", "bc", "2").succeeded()
+    named = lab.train_arguments("bridge_optimal", "bc", "2")
+    for narrowed in (named, [*named[:4], *named[6:], "--set", "experiment.seeds=[2]"]):
+        assert "1 of 1 seeds are done already" in lab.run("components.train", *narrowed).succeeded().stdout
+        assert identities(out) == after
+    pruned = lab.train("bridge_optimal", "bc", "2", "--prune").succeeded()
+    assert "removing train/seed_0: seed 0 is none of those asked for" in pruned.stdout
     assert {path.name for path in out.iterdir()} == {"seed_2"}
     assert {f"seed_2/{name}": identity for name, identity in identities(out / "seed_2").items()}.items() <= after.items()
 
@@ -176,15 +181,14 @@ def test_a_damaged_record_or_another_name_s_means_that_the_seed_is_not_done(tmp_
         pass
     assert job.is_done()
     name = job.fingerprint
-    for content, done in [
-        (f'{{"fingerprint": "{name}", "variant": "mine", "seed": 0}}', True),
-        ('{"fingerprint": "other", "variant": "mine"}', False),
-        (f'{{"fingerprint": "{name}", "variant": "other"}}', False),
-        ('{"finger', False),
-        ("[]", False),
-    ]:
+    for change in ({"fingerprint": "other"}, {"variant": "other"}):
+        seal(job.out, **change)
+        assert not job.is_done()
+        seal(job.out, fingerprint=name, variant="mine")
+        assert job.is_done()
+    for content in ('{"finger', "[]", "5", "{}", f'{{"fingerprint": "{name}", "variant": "mine", "seed": 0}}'):
         (job.out / "run.json").write_text(content)
-        assert job.is_done() == done
+        assert not job.is_done()
 
 
 def test_a_result_is_there_as_a_whole_or_not_at_all(tmp_path):
@@ -195,12 +199,13 @@ def test_a_result_is_there_as_a_whole_or_not_at_all(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_prune_keeps_the_seeds_asked_for_and_what_is_no_seed(tmp_path):
-    for name in ("seed_0", "seed_1", ".seed_0.new-12", ".seed_0.old-12"):
+def test_prune_keeps_the_seeds_asked_for_and_what_is_no_seed_and_says_what_goes(tmp_path, capsys):
+    for name in ("seed_0", "seed_1", "seed_12"):
         (tmp_path / name).mkdir()
     (tmp_path / "summary.json").touch()
     prune(tmp_path, [Behaving(**fields(0, tmp_path / "seed_0"))])
     assert {path.name for path in tmp_path.iterdir()} == {"seed_0", "summary.json"}
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [f"removing {tmp_path}/seed_{k}" for k in (1, 12)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.files import write_json
+from inspo_core.records import write_record
 from inspo_core.running.shared_store import SharedStore
 from tests.lab import Done, Lab, contents, wait_until
 
@@ -29,7 +30,8 @@ def test_a_finished_seed_is_not_run_again_elsewhere(machines, store, tmp_path):
     done = there.train("xor_b", "inspo", "0,1", **store).succeeded()
     assert "train xor_b inspo: 1 of 2 seeds are done already" in done.stdout
     assert contents(here.place / "train/seed_0") == contents(there.place / "train/seed_0")
-    assert not list((tmp_path / "store/checkpoints").rglob("*.pt"))
+    assert {path.name for path in (tmp_path / "store").iterdir()} <= {"train", "checkpoints", "outbox"}
+    assert not list((tmp_path / "store").glob("checkpoints/*"))
     assert {record.parent.parent.name for record in (tmp_path / "store").rglob("run.json")} == {"train"}
 
     changed = there.train("xor_b", "inspo", "0", "--set", "train.inspo.alpha=0.3", **store).succeeded()
@@ -77,10 +79,15 @@ def test_a_killed_machine_s_run_goes_on_elsewhere(machines, store, tmp_path):
     (checkpoint,) = (tmp_path / "store/checkpoints").rglob("checkpoint.pt")
     whole = checkpoint.read_bytes()
 
+    before = checkpoint.with_name("checkpoint.before.pt")
+    kept = before.read_bytes() if before.exists() else None
     checkpoint.write_bytes(whole[: len(whole) // 2])
+    before.unlink(missing_ok=True)
     taken = there.train("xor_b", "inspo", "0", "--set", "train.iterations=400", **store)
     assert taken.code == 2 and "checkpoint.pt is damaged" in taken.stderr  # so it is this checkpoint that is taken
     checkpoint.write_bytes(whole)
+    if kept:
+        before.write_bytes(kept)
     there.run("components.train", *there.train_arguments("xor_b", "inspo", "0", out="again"), "--set", "train.iterations=400",
               INSPO_CHECKPOINTS="elsewhere", **store).succeeded()  # fmt: skip
     here.train("xor_b", "inspo", "0", "--set", "train.iterations=400", out="undisturbed", INSPO_CHECKPOINTS="fresh").succeeded()
@@ -89,8 +96,9 @@ def test_a_killed_machine_s_run_goes_on_elsewhere(machines, store, tmp_path):
 
 def test_a_run_whose_last_file_is_missing_is_not_finished(tmp_path):
     store, run = SharedStore(str(tmp_path / "store")), tmp_path / "run"
-    for name in ("run.json", "inner/policy", "zebra"):
+    for name in ("inner/policy", "zebra"):
         write_json(run / name, {})
+    write_record(run, {})
     store.keep("train", "f", run)
     (tmp_path / "store/train/f/run.json").unlink()
     assert not store.fetch("train", "f", tmp_path / "out", {}) and not (tmp_path / "out").exists()
@@ -98,9 +106,81 @@ def test_a_run_whose_last_file_is_missing_is_not_finished(tmp_path):
     assert store.fetch("train", "f", tmp_path / "out", {}) and contents(tmp_path / "out") == contents(run)
 
 
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("policy", lambda content: content[:-1], "policy is not what was written there"),
+        ("policy", lambda content: content.replace(b"1.0", b"7.5"), "policy is not what was written there"),
+        ("inner/curve", None, "inner/curve is missing"),
+        ("run.json", lambda content: content.replace(b"seed", b"sead"), "run.json is not what was written there"),
+        ("run.json", lambda content: b'{"seed": 0}', "run.json has not the hashes of the run's files"),
+    ],
+)
+def test_a_damaged_copy_counts_for_nothing_until_it_is_written_anew(tmp_path, capsys, name, change, words):
+    store, run = SharedStore(str(tmp_path / "store")), tmp_path / "run"
+    write_json(run / "policy", {"weight": 1.0})
+    write_json(run / "inner/curve", [1.0])
+    write_record(run, {"seed": 0})
+    store.keep("train", "f", run)
+    assert store.holds("train", "f") and capsys.readouterr().err == ""
+    copy = tmp_path / "store/train/f" / name
+    content = copy.read_bytes()
+    copy.unlink()
+    if change:
+        copy.write_bytes(change(content))
+    assert not store.holds("train", "f") and not store.fetch("train", "f", tmp_path / "out", {}) and not (tmp_path / "out").exists()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(f"{tmp_path}/store/train/f/{words}" in line and "counts for nothing" in line for line in said)
+    store.keep("train", "f", run)
+    assert store.fetch("train", "f", tmp_path / "out", {}) and contents(tmp_path / "out") == contents(run)
+
+
+def test_a_run_that_is_damaged_in_the_store_is_made_anew_and_shared(machines, store, tmp_path):
+    here, there = machines
+    here.train("xor_b", "bc", "0", **store).succeeded()
+    (kept,) = (tmp_path / "store/train").iterdir()
+    whole = contents(kept)
+    (kept / "policy.safetensors").write_bytes(b"damaged")
+    done = there.train("xor_b", "bc", "0", **store).succeeded()
+    assert "done already" not in done.stdout and "policy.safetensors is not what was written there" in done.stderr
+    assert contents(there.place / "train/seed_0") == contents(here.place / "train/seed_0") and contents(kept) == whole
+    (kept / "metrics.jsonl").unlink()
+    assert "done already" in here.train("xor_b", "bc", "0", **store).succeeded().stdout and contents(kept) == whole
+
+
+def test_the_checkpoint_before_is_shared_too(tmp_path):
+    store, work = SharedStore(str(tmp_path / "store")), tmp_path / "work"
+    work.mkdir()
+    for number, content in enumerate(("one", "two", "three"), start=1):
+        for name in ("checkpoint.pt", "metrics.jsonl"):
+            (work / name).write_text(content)
+        os.utime(work / "checkpoint.pt", ns=(0, number))
+        store.keep_checkpoint("f", work)
+        store.keep_checkpoint("f", work)  # the same one again
+    expected = {"checkpoint.pt": b"three", "checkpoint.before.pt": b"two", "metrics.jsonl": b"three"}
+    SharedStore(str(tmp_path / "store")).fetch_checkpoint("f", tmp_path / "elsewhere")
+    assert contents(tmp_path / "store/checkpoints/f") == contents(tmp_path / "elsewhere") == expected
+    (tmp_path / "store/checkpoints/f/checkpoint.pt").unlink()  # killed between the two
+    SharedStore(str(tmp_path / "store")).fetch_checkpoint("f", tmp_path / "other")
+    assert contents(tmp_path / "other") == {name: content for name, content in expected.items() if name != "checkpoint.pt"}
+
+
+def test_nothing_empty_is_left_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSPO_STORE", str(tmp_path / "store"))
+    store, work = SharedStore.from_environment(), tmp_path / "work"
+    assert store and not list((tmp_path / "store").iterdir())
+    write_json(work / "checkpoint.pt", 1)
+    write_json(work / "metrics.jsonl", 1)
+    store.keep_checkpoint("f", work)
+    write_record(work, {})
+    store.keep("train", "f", work)
+    assert not list((tmp_path / "store/checkpoints").iterdir())
+
+
 def test_what_a_killed_machine_was_writing_is_not_fetched(tmp_path):
     store, run = SharedStore(str(tmp_path / "store")), tmp_path / "run"
-    write_json(run / "run.json", {})
+    run.mkdir()
+    write_record(run, {})
     store.keep("train", "f", run)
     (tmp_path / "store/train/f/.policy.new-12-ab").write_text("ha")
     assert store.fetch("train", "f", tmp_path / "out", {}) and contents(tmp_path / "out") == contents(run)
@@ -108,7 +188,7 @@ def test_what_a_killed_machine_was_writing_is_not_fetched(tmp_path):
     (tmp_path / "store/checkpoints/f").mkdir(parents=True)
     (tmp_path / "store/checkpoints/f/.checkpoint.pt.new-12-ab").write_text("ha")
     store.keep("train", "f", run)
-    assert not list((tmp_path / "store/checkpoints/f").iterdir())
+    assert not (tmp_path / "store/checkpoints/f").exists()
 
 
 @pytest.mark.parametrize("place", ["/dev/null/store", "gopher://store"])

@@ -16,10 +16,11 @@ from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError
 from inspo_core.evaluations import METRICS, summarise
 from inspo_core.files import read_json, write_json
+from inspo_core.records import write_record
 from inspo_core.stages.artifacts import save_policy
 from inspo_core.stages.evaluate import EvaluateJob, evaluate_stage, identity
 from inspo_core.stages.seeded import Call
-from tests.lab import ROOT, contents
+from tests.lab import ROOT, contents, seal
 
 LABELS = {"dataset": "xor_c", "algorithm": "bc", "variant": "default"}
 TRAINED = {"stage": "train", "fingerprint": "0123456789abcdef", "config": {}, "inputs": {"data": "d"}}
@@ -37,7 +38,7 @@ def trained(tmp_path: Path) -> Path:
     directory = tmp_path / "train" / "seed_3"
     directory.mkdir(parents=True)
     save_policy(Policy(network, Standardizer(torch.zeros(2, 1, 1), torch.ones(2, 1, 1))), directory)
-    write_json(directory / "run.json", LABELS | TRAINED | {"seed": 3})
+    write_record(directory, LABELS | TRAINED | {"seed": 3})
     return directory
 
 
@@ -124,8 +125,10 @@ def test_fingerprint_follows_everything_that_changes_the_result(trained, tmp_pat
     for file, content in (("policy.safetensors", b" "), ("policy.json", b" "), ("run.json", None)):
         whole = (trained / file).read_bytes()
         (trained / file).write_bytes(whole + content if content else whole.replace(b"0123456789abcdef", b"another"))
+        seal(trained)
         assert evaluate(trained, out) != name
         (trained / file).write_bytes(whole)
+        seal(trained, fingerprint=TRAINED["fingerprint"])
     assert evaluate(trained, out) == name
 
 
@@ -135,7 +138,7 @@ def test_fingerprint_follows_everything_that_changes_the_result(trained, tmp_pat
 )
 def test_the_policy_of_another_run_is_refused(trained, tmp_path, said, dataset, name):
     if said == "seed":
-        write_json(trained / "run.json", LABELS | TRAINED | {"seed": 4})
+        seal(trained, seed=4)
     with pytest.raises(InspoError, match=f"seed_3/run.json says {said} .* is to be evaluated; give the folder of that training"):
         evaluate(trained, tmp_path / "out", dataset, name, variants__mine="{algorithm: bc}")
     assert not (tmp_path / "out").exists()
@@ -146,8 +149,8 @@ def test_a_missing_file_is_named_and_the_earlier_evaluation_stays(trained, tmp_p
     evaluation(trained, tmp_path / "out/seed_3").run()
     before = contents(tmp_path / "out")
     (trained / name).unlink()
-    with pytest.raises(InspoError, match=name):
-        evaluate(trained, tmp_path / "out")
+    with pytest.raises(InspoError, match=f"{name} is missing; run the train stage again"):
+        evaluation(trained, tmp_path / "out/seed_3").run()
     assert contents(tmp_path / "out") == before
 
 
@@ -156,7 +159,7 @@ def test_a_damaged_policy_leaves_the_earlier_evaluation(trained, tmp_path):
     job.run()
     before = contents(tmp_path / "out")
     (trained / "policy.safetensors").write_bytes(b"damaged")
-    with pytest.raises(InspoError, match="seed_3 holds no readable policy .*; run the train stage again"):
+    with pytest.raises(InspoError, match="seed_3/policy.safetensors is not what was written there, .*; run the train stage again"):
         job.run()
     assert contents(tmp_path / "out") == before
 

@@ -2,7 +2,7 @@
 
 import json
 
-from inspo_core.files import write_json
+from inspo_core.records import write_record
 from inspo_core.running.shared_store import SharedStore
 from inspo_core.stages.outcomes import PlannedDataset, gather
 from tests.lab import contents
@@ -39,7 +39,7 @@ def test_seeds_that_failed_are_told_with_their_reasons(lab, tmp_path):
     missing = gather(planned(PLAN), SharedStore(recorded["INSPO_STORE"]), tmp_path / "evaluations", tmp_path / "trainings")
     assert list(missing) == [("xor_b", "inspo", 1), ("xor_b", "icq", 0)]
     reasons = list(missing.values())
-    assert "no usable behavior models" in reasons[0] and "ended without a word" in reasons[1]
+    assert "behavior.safetensors is not what was written there" in reasons[0] and "ended without a word" in reasons[1]
     assert contents(tmp_path / "evaluations/xor_b/inspo/seed_0") == contents(lab.place / "evaluate/seed_0")
     assert contents(tmp_path / "trainings/xor_b/inspo/seed_0") == contents(lab.place / "train/seed_0")
     assert sorted(path.name for path in (tmp_path / "evaluations/xor_b/inspo").iterdir()) == ["seed_0"]
@@ -49,7 +49,8 @@ def test_a_run_that_two_names_share_is_gathered_under_each(tmp_path):
     store, variant = SharedStore(str(tmp_path / "store")), {"algorithm": "same", "seeds": [0], "train": "st", "evaluate": "se"}
     made = {"dataset": "copy", "algorithm": "inspo", "variant": "default", "seed": 0}
     for stage, more in (("train", {}), ("evaluate", {"train_fingerprint": "train"})):
-        write_json(tmp_path / stage / "run.json", made | more | {"fingerprint": stage})
+        (tmp_path / stage).mkdir()
+        write_record(tmp_path / stage, made | more | {"fingerprint": stage})
         store.keep(stage, stage, tmp_path / stage)
     for key in ("e", "se"):
         store.write_record(key, {"seeds": {"0": "evaluate"}, "failures": {}})

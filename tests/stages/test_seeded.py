@@ -1,6 +1,7 @@
 """A training run that is stopped, however it is stopped, and run again gives the bytes of one that was never stopped."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.lab import Done, Lab, contents, group_members, leftovers, wait_until
+from inspo_core.files import read_json, write_json
+from tests.lab import Done, Lab, abandon, contents, group_members, identities, leftovers, wait_until
 
+ONE = json.dumps({"experiment.datasets": ["xor_b"], "experiment.algorithms": ["inspo"], "experiment.seeds": [0]})
 GAMES = ["bridge_optimal", pytest.param("xor_c", marks=pytest.mark.slow)]
 
 
@@ -44,7 +47,8 @@ def test_killed_without_warning(lab, undisturbed, dataset, batched):
     assert Done.of(process).code == -signal.SIGKILL
     wait_until(lambda: not group_members(process.pid))
     assert len(lab.checkpoints()) == 2 and not finished(lab)
-    (lab.place / "train" / ".seed_0.new-1").mkdir()  # as if it had been killed while it wrote its result
+    for name in ("seed_0", "seed_7"):  # as if it, and an earlier one, had been killed while they wrote a result
+        abandon(lab.place / "train" / name)
     run_again(lab, dataset, undisturbed, batched)
     assert not leftovers(lab.place)
 
@@ -98,6 +102,77 @@ def test_stopped_while_it_starts(lab, undisturbed, seconds):
     assert done.code in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and "Traceback" not in done.stderr
     wait_until(lambda: not group_members(process.pid))
     run_again(lab, "xor_c", undisturbed)
+
+
+@pytest.mark.parametrize("file", ["policy.safetensors", "policy.json", "metrics.json", "metrics.jsonl", "run.json"])
+def test_a_result_that_was_damaged_or_changed_since_is_made_anew(lab, file):
+    lab.train("xor_b", "bc", "0,1").succeeded()
+    whole, kept = contents(lab.place / "train"), identities(lab.place / "train/seed_1")
+    path = lab.place / "train/seed_0" / file
+    path.write_bytes(path.read_bytes()[:-2] + b"7\n")
+    again = lab.train("xor_b", "bc", "0,1").succeeded()
+    assert f"warning: train/seed_0/{file} is not what was written there, but damaged or changed; seed 0 is made anew" in again.stderr
+    assert "1 of 2 seeds are done already" in again.stdout
+    assert contents(lab.place / "train") == whole and identities(lab.place / "train/seed_1") == kept
+    assert "warning: train" not in lab.train("xor_b", "bc", "0,1").succeeded().stderr
+
+
+def test_what_a_stage_reads_is_what_was_written_or_the_command_that_mends_it_is_named(lab):
+    lab.run("components.ingest", "--dataset", "xor_b", "--raw", lab.data("xor_b"), "--out", "data").succeeded()
+    commands = {
+        "ingest": ["--dataset", "xor_b", "--raw", lab.data("xor_b"), "--out", "data"],
+        "behavior": ["--dataset", "xor_b", "--seeds", "0", "--data", "data", "--out", "behavior"],
+        "train": lab.train_arguments("xor_b", "inspo", "0", data="data", behavior="behavior", out="train/xor_b/inspo"),
+        "evaluate": ["--dataset", "xor_b", "--algorithm", "inspo", "--seeds", "0", "--train", "train/xor_b/inspo",
+                     "--out", "evaluate/xor_b/inspo"],
+    }  # fmt: skip
+    report = ["--evaluations", "evaluate", "--trainings", "train", "--out", "reports", "--set", ONE]
+    for stage, arguments in commands.items():
+        lab.run(f"components.{stage}", *arguments).succeeded()
+    lab.run("components.report", *report).succeeded()
+    before = lab.outputs()
+    for writer, file, reader, arguments in (
+        ("ingest", "data/rewards.npy", "behavior", [*commands["behavior"], "--set", "behavior.steps=20"]),
+        ("behavior", "behavior/seed_0/behavior.safetensors", "train", [*commands["train"], "--set", "train.iterations=2"]),
+        ("train", "train/xor_b/inspo/seed_0/policy.safetensors", "evaluate", [*commands["evaluate"], "--set", "evaluate.episodes=2"]),
+        ("train", "train/xor_b/inspo/seed_0/metrics.jsonl", "report", report),
+        ("evaluate", "evaluate/xor_b/inspo/seed_0/metrics.json", "report", report),
+    ):
+        path = lab.place / file
+        content = bytearray(path.read_bytes())
+        content[-8] ^= 1  # of the same size, and often of a form that can be read
+        path.write_bytes(content)
+        changed = lab.outputs()
+        refused = lab.run(f"components.{reader}", *arguments)
+        last = refused.stderr.splitlines()[-1]
+        assert refused.code == 2 and "Traceback" not in refused.stderr
+        assert last.endswith(f"{file} is not what was written there, but damaged or changed; run the {writer} stage again"), last
+        assert lab.outputs() == changed
+        mended = lab.run(f"components.{writer}", *commands[writer]).succeeded()
+        assert f"warning: {file} is not what was written there" in mended.stderr and lab.outputs() == before
+
+
+def test_a_run_of_a_version_without_hashes_is_made_anew(lab):
+    lab.train("xor_b", "bc", "0").succeeded()
+    whole, record = contents(lab.place / "train"), lab.place / "train/seed_0/run.json"
+    write_json(record, {key: value for key, value in read_json(record).items() if key != "hashes"})
+    again = lab.train("xor_b", "bc", "0").succeeded()
+    assert "warning: train/seed_0/run.json has not the hashes of the run's files" in again.stderr
+    assert contents(lab.place / "train") == whole
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next_one_that_writes_there(lab):
+    lab.train("xor_b", "bc", "0", out="train/xor_b/bc").succeeded()
+    evaluate = ["--dataset", "xor_b", "--algorithm", "bc", "--seeds", "0", "--train", "train/xor_b/bc", "--out", "evaluate/xor_b/bc"]
+    ingest = ["--dataset", "xor_b", "--raw", lab.data("xor_b"), "--out", "ingest/xor_b"]
+    only = json.dumps({"experiment.datasets": ["xor_b"], "experiment.algorithms": ["bc"], "experiment.seeds": [0]})
+    report = ["--evaluations", "evaluate", "--trainings", "train", "--out", "reports", "--set", only]
+    for place in ("evaluate/xor_b/bc/summary.json", "evaluate/xor_b/bc/seed_3", "ingest/xor_b", "reports"):
+        abandon(lab.place / place)
+    assert len(leftovers(lab.place)) == 4
+    for stage, arguments in (("evaluate", evaluate), ("ingest", ingest), ("report", report)):
+        lab.run(f"components.{stage}", *arguments).succeeded()
+    assert not leftovers(lab.place)
 
 
 def test_seeds_whose_parent_is_killed_stop_by_themselves(lab):
