@@ -1,20 +1,17 @@
 """``python -m tests.campaign kills|inputs|resources|sample|replay``: docs/reliability.md says what each tries."""
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import random
-import shutil
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from tests.campaign.inputs import Case, Outcome, Tally, attempt, load_case, save_case, try_inputs
-from tests.campaign.targets import TARGETS
+from tests.campaign.inputs import Tally, attempt, load_case, save_case
+from tests.campaign.targets import TARGETS, try_target
 
 
 def main() -> int:
@@ -77,23 +74,6 @@ def run_inputs(seed: int, count: int, out: Path, only: list[str]) -> int:
             print(f"\n{kind}: {tally.kinds[kind]} times, first number {number}: python -m tests.campaign replay {kept}")
             print(f"    {case.what[:200]}")
     return int(any(tally.kinds for tally in tallies))
-
-
-def try_target(name: str, seed: int, count: int, out: Path) -> tuple[Tally, list[dict[str, Any]]]:
-    """The tally of a target, and what was accepted."""
-    target, base, accepted = TARGETS[name](), out / "bases" / name.replace(" ", "-"), []
-    for place in (base, base.with_name(f"{base.name}-store")):
-        shutil.rmtree(place, ignore_errors=True)
-    base.mkdir(parents=True)
-    with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
-        target.prepare(base)
-
-    def heard(number: int, case: Case, outcome: Outcome) -> None:
-        if outcome.kind == "accepted":
-            accepted.append({"target": name, "number": number, "what": case.what, "said": outcome.said[-200:]})
-
-    with tempfile.TemporaryDirectory() as scratch:
-        return try_inputs(target, base, Path(scratch) / "try", seed, count, heard), accepted
 
 
 def print_inputs(tallies: list[Tally]) -> None:
