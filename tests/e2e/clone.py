@@ -87,8 +87,8 @@ class Clone:
         shutil.copytree(self.path, path, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts", "outbox"))
         return Clone(path)
 
-    def run(self, *command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-        """Run a command in the checkout with nothing of this process's settings, offline; it must succeed if ``check``."""
+    def environment(self, **more: str) -> dict[str, str]:
+        """That of a command in the checkout: nothing of this process's settings, offline; and ``more``."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "INSPO_", "PYTHON", "GIT_"))}
         ours |= {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -98,8 +98,17 @@ class Clone:
         }
         ours |= {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         ours |= {name: NOWHERE for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+        return ours | more
+
+    def run(self, *command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """Run a command in the checkout, in the environment above; it must succeed if ``check``."""
         finished = subprocess.run(
-            [str(part) for part in command], cwd=self.path, env=ours | environment, capture_output=True, text=True, timeout=600
+            [str(part) for part in command],
+            cwd=self.path,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert not check or finished.returncode == 0, f"{' '.join(finished.args)}\n{finished.stdout}\n{finished.stderr}"
         return finished
