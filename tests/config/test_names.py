@@ -2,6 +2,10 @@
 
 import importlib
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -131,6 +135,30 @@ def test_an_evaluation_names_no_training_outside_the_store(tmp_path):
         with pytest.raises(InspoError) as raised:
             gather([PlannedDataset.model_validate(PLAN[0])], store, tmp_path / "evaluations", tmp_path / "trainings")
         assert words in str(raised.value)
+
+
+def test_a_name_never_reaches_dvcs_shell(tmp_path):
+    """dvc.yaml pastes names into commands; DVC runs none whose entry in code.yaml is missing, and none is written for such a name."""
+    name = "xor_c; touch PWNED #"
+    shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    for file in ("dvc.yaml", "params.yaml", "code.yaml"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    text = re.sub("  datasets: .*", f'  datasets: ["{name}"]', text).replace("    xor_c: {", f'    "{name}": {{')
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data" / name / "file").touch()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+
+    def call(*command: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode
+        return done.stderr
+
+    assert f"ingest.sources.{name} is " in call("inspo_core.code_hashes")
+    assert f"'ingest.{name}' are missing from 'code.yaml'" in call("dvc", "repro")
+    assert not (tmp_path / "PWNED").exists()
 
 
 # Seeds
