@@ -232,8 +232,9 @@ def said_inside(lab: Lab, *arguments: object, **environment: str) -> str:
     return f"I1128 launcher: starting\n{done.stdout}I1128 launcher: ended\n"
 
 
-def test_the_run_of_a_minute_tells_what_its_pod_sees(check, cluster, lab):
+def test_the_run_of_a_minute_tells_what_its_pod_sees(check, cluster, lab, capsys):
     lab.track()
+    capsys.readouterr()  # what MLflow says of a new database
     commit, store = git_tags()["git_commit"], lab.place / "store"
     uri = f"sqlite:///{lab.place / 'mlflow.db'}"
     here = {"INSPO_STORE": str(store), "MLFLOW_TRACKING_URI": uri, "INSPO_IMAGE": "inspo:0.1.0", "INSPO_GIT_COMMIT": commit}
