@@ -7,9 +7,10 @@ from typing import Any
 
 from inspo_core.command import Parser, run
 from inspo_core.errors import InspoError
-from inspo_core.files import atomic_file, read_object
+from inspo_core.files import atomic_file
 from inspo_core.provenance import origin, origins_of
 from inspo_core.publish.exact import compare_experiment, exact_blocks, has_both_updates
+from inspo_core.records import read_record
 from inspo_core.report.comparisons import compare
 from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.results import Results
@@ -104,7 +105,7 @@ def _origins(experiment: Path, results: Results) -> list[str]:
     runs = [(cell.dataset, cell.name, seed) for cell in cells for seed in sorted(cell.seeds)]
     places = [Path(stage) / dataset / name / f"seed_{seed}" for dataset, name, seed in runs for stage in ("train", "evaluate")]
     places += [Path("behavior") / dataset / f"seed_{seed}" for dataset, seed in dict.fromkeys((run[0], run[2]) for run in runs)]
-    records = [read_object(experiment / place / "run.json", "same", fingerprint=str) for place in places]
+    records = [read_record(experiment / place, "same", fingerprint=str) for place in places]
     found = origins_of(experiment / "provenance.json", [record["fingerprint"] for record in records])
     parts = [f"### Where the runs of {experiment.name} come from"]
     commits = {None if noted is None else (noted.get("git_commit"), noted.get("git_dirty")) for noted, _ in found}
