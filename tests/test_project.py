@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inspo_core.project import in_project, project_root
+from inspo_core.redaction import database_of
 from inspo_core.running import machine
 from inspo_core.running.shared_store import SharedStore
 from inspo_core.tracking.mlflow.server import tracking_uri
@@ -29,7 +30,7 @@ def project(request, tmp_path, monkeypatch) -> Path:
 
 def test_relative_places_are_in_the_project(project, monkeypatch):
     assert project_root() == project
-    assert machine.checkpoints() == project / "checkpoints" and tracking_uri() == f"sqlite:///{project}/mlflow.db"
+    assert machine.checkpoints() == project / "checkpoints" and database_of(tracking_uri()) == project / "mlflow.db"
     monkeypatch.setenv("INSPO_CHECKPOINTS", "unfinished/mine")
     assert machine.checkpoints() == project / "unfinished/mine"
     monkeypatch.setenv("INSPO_STORE", "shared")
