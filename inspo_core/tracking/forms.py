@@ -143,6 +143,7 @@ class _State(_Form):
 
 _Operation = Annotated[_Begin | _Values | _Artifact | _Model | _Register | _End, Field(discriminator="op")]
 _OPERATION: TypeAdapter[Any] = TypeAdapter(_Operation)
+_STATE, _CHOICE = TypeAdapter(_State), TypeAdapter(_Choice)
 
 
 def operation(line: bytes) -> dict[str, Any]:
@@ -152,12 +153,12 @@ def operation(line: bytes) -> dict[str, Any]:
 
 def state(text: bytes) -> dict[str, Any]:
     """How far a journal was delivered, if anything was. Raises Malformed."""
-    return _checked(TypeAdapter(_State), text)
+    return _checked(_STATE, text)
 
 
 def choice(text: str) -> dict[str, Any]:
     """The policy to register that waits for its model. Raises Malformed."""
-    return _checked(TypeAdapter(_Choice), text.encode())
+    return _checked(_CHOICE, text.encode())
 
 
 def _checked(form: TypeAdapter[Any], text: bytes) -> dict[str, Any]:

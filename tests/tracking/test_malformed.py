@@ -95,6 +95,7 @@ MALFORMED = {
     "no-file": lambda journal, project: (journal / "files/metrics.jsonl").unlink(),
     "no-files": lambda journal, project: shutil.rmtree(journal / "files"),
     "no-policy": lambda journal, project: (journal / "files/.policy/policy.safetensors").unlink(),
+    "no-architecture": lambda journal, project: (journal / "files/.policy/policy.json").unlink(),
     "policy-list": write("files/.policy/policy.json", b"[]"),
     "policy-sizes": write("files/.policy/policy.json", b'{"n_agents": 2, "sizes": [], "memory": 0}'),
     "state-folder": state_is_a_folder,

@@ -156,11 +156,11 @@ def test_attempts_that_left_the_same_points_give_each_once(project, store, monke
     assert store.points("behavior inspo xor_b", "final/mean") == [(0, 1.5)]
 
 
-def test_a_server_takes_late_models_too(shared_server, project, monkeypatch):
-    for name, value in {"MLFLOW_TRACKING_URI": shared_server.uri, "MLFLOW_EXPERIMENT_NAME": "late"}.items():
+def test_a_server_takes_late_models_too(server, project, monkeypatch):
+    for name, value in {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_EXPERIMENT_NAME": "late"}.items():
         monkeypatch.setenv(name, value)
     comes_last(project)
-    store = Store(shared_server.uri, "late")
+    store = Store(server.uri, "late")
     (used,) = used_models(store)
     logged = store.client.get_logged_model(used)
     assert sorted((metric.key, metric.value) for metric in logged.metrics) == [("final/return", 1.0), ("final/success", 0.25)]

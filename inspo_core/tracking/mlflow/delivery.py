@@ -147,7 +147,7 @@ class Delivery:
             raise
         except Exception as error:  # each kind of store and artifact store fails with errors of its own
             if getattr(error, "error_code", None) in REFUSED | {"RESOURCE_DOES_NOT_EXIST"}:
-                raise Refused(f"MLflow at {self.place} refuses it: {reason(error)}") from error
+                raise Refused(f"MLflow refuses it: {reason(error)}") from error
             raise Unreachable(reason(error)) from error
 
     def warn_once(self, sentence: str) -> None:

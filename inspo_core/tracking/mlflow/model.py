@@ -33,12 +33,12 @@ def write(policy: Path, folder: Path, model_id: str, run_id: str, location: str)
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
+    if missing := [name for name in (ARCHITECTURE, PARAMETERS) if not (policy / name).is_file()]:
+        raise Malformed(f"{missing[0]} is missing")
     try:
         architecture = _Architecture.model_validate_json((policy / ARCHITECTURE).read_bytes())
     except ValueError as error:
         raise Malformed(f"{ARCHITECTURE} describes no policy") from error
-    if not (policy / PARAMETERS).is_file():
-        raise Malformed(f"{PARAMETERS} is missing")
     agents, actions = architecture.n_agents, architecture.sizes[-1]
     seen = (*([-1] if architecture.memory else []), agents, architecture.sizes[0])  # with memory: of T steps
     signature = ModelSignature(
