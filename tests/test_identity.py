@@ -169,7 +169,7 @@ NOTHING = {
     "a sentence of an error": lambda copy: copy.edit("inspo_core/datasets/validation.py", "expected two names", "expected names, two"),
     "what progress looks like": lambda copy: copy.edit("inspo_core/running/progress.py", "PLAIN_SECONDS = 10.0", "PLAIN_SECONDS = 20.0"),
     "a description of how a reference was obtained": lambda copy: copy.edit(
-        "inspo_core/envs/table.py", '_PLAYED = "best', '_PLAYED = "the best'
+        "inspo_core/envs/table.py", '_PAYOFFS = "best', '_PAYOFFS = "the best'
     ),
 }
 

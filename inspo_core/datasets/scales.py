@@ -1,6 +1,6 @@
 """Sound data whose scale spoils learning, which standardises features in float32 and may divide rewards by the largest.
 
-Letters: R rows, C columns (features, every agent's its own, or the reward).
+C stands for the columns of a field: the features, every agent's its own, or the reward.
 """
 
 from collections.abc import Iterator
@@ -78,8 +78,9 @@ def _look(dataset: EpisodeDataset, name: str) -> _Columns:
         squares += np.square(apart).sum(axis=0)
         bins = _bins(apart)
         np.add.at(counts, (bins + np.arange(width) * BINS)[bins >= 0], 1)
-    mean = total / len(getattr(dataset, name))
-    deviation = np.sqrt(np.maximum(squares / len(getattr(dataset, name)) - np.square(mean), 0))
+    rows = len(getattr(dataset, name))
+    mean = total / rows
+    deviation = np.sqrt(np.maximum(squares / rows - np.square(mean), 0))
     return _Columns(sample, usual, usual + mean, deviation, counts.reshape(width, BINS))
 
 
@@ -103,8 +104,8 @@ def _edges(counts: np.ndarray, rows: int) -> np.ndarray:
     nearest = np.full(len(counts), BINS)  # bin of the nearest of those that are beyond
     for at in range(BINS - 1, -1, -1):
         found = counts[:, at] > 0
-        gap = found & (beyond > 0) & (nearest - at >= GAP) & (edges == 0)
-        edges[gap & (beyond <= max(1, rows // FEW))] = nearest[gap & (beyond <= max(1, rows // FEW))]
+        few = found & (nearest - at >= GAP) & (beyond > 0) & (beyond <= max(1, rows // FEW)) & (edges == 0)
+        edges[few] = nearest[few]
         nearest[found] = at
         beyond += counts[:, at]
     return edges
