@@ -83,14 +83,14 @@ class Docker:
             self.command("rm", "--force", name)
             raise
 
-    def build(self, **arguments: str) -> str:
-        """Build the project's Dockerfile with these build arguments; the tag, which is named after the image's content."""
+    def build(self, checkout: Path = ROOT, **arguments: str) -> str:
+        """Build a checkout's Dockerfile with these build arguments; the tag, which is named after the image's content."""
         given = [f"--build-arg={name}={value}" for name, value in (self.bases | arguments).items()]
         # Docker takes the value of a variable that is named alone from the environment.
         given += [f"--build-arg={name}" for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
         with tempfile.TemporaryDirectory() as scratch:
             identity = Path(scratch) / "identity"
-            self.command("build", "--network=host", f"--iidfile={identity}", *given, ROOT, timeout=1800).succeeded()
+            self.command("build", "--network=host", f"--iidfile={identity}", *given, checkout, timeout=1800).succeeded()
             digest = identity.read_text().strip().removeprefix("sha256:")
         tag = f"inspo:{digest[:12]}"
         self.command("tag", digest, tag).succeeded()
