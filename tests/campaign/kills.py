@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,16 @@ REPRO = {"dvc repro": ["dvc", "repro"], "dvc repro from train on": ["dvc", "repr
 COMMANDS = STAGES | REPRO
 KINDS = ("group", "stage", "seed", "fork server")
 # After which file appears a kill may be aimed: what lies between a result and its record, or in the middle of a write.
-ANCHORS = ("runs/*/*/*/seed_0/run.json", "runs/*/*/*/seed_1/run.json", "checkpoints/*/checkpoint.pt", "outbox/*/journal.jsonl",
-           "outbox/*/state.json", ".reports.new-*", "reports/table.md",
-           "mlflow.db", "runs/*/.*.new-*", "runs/*/*/.*.new-*", "dvc.lock", ".dvc/tmp/rwlock")  # fmt: skip
+RECORDS = ("outbox/*/journal.jsonl", "outbox/*/state.json")
+OF_SEEDS = ("runs/**/seed_0/run.json", "runs/**/seed_1/run.json", "runs/**/.*.new-*")
+ANCHORS = {
+    "ingest": (*RECORDS, "mlflow.db", "runs/**/.*.new-*", "runs/**/run.json"),
+    "behavior": (*RECORDS, *OF_SEEDS, "checkpoints/*/checkpoint.pt"),
+    "train": (*RECORDS, *OF_SEEDS, "checkpoints/*/checkpoint.pt"),
+    "evaluate": (*RECORDS, *OF_SEEDS, "runs/**/.summary.json.new-*"),
+    "report": (*RECORDS, ".reports.new-*", "reports/table.md"),
+    "dvc": (*RECORDS, *OF_SEEDS, "checkpoints/*/checkpoint.pt", ".reports.new-*", "dvc.lock", ".dvc/tmp/rwlock"),
+}
 SETTINGS = {"INSPO_WORKERS": "2", "INSPO_CHECKPOINT_EVERY": "2"}
 GRACE_SECONDS = 20.0  # in which an orphaned seed is to notice that it is one
 LIMIT_SECONDS = 600.0
@@ -103,7 +111,7 @@ class Plan:
             kind = "stage"  # which have none
         moments = []
         for _ in range(draw.choice((1, 1, 2)) if number else 0):
-            anchor = draw.choice(("", "", *ANCHORS))
+            anchor = draw.choice(("", "", *ANCHORS[command.split()[0]]))
             moments.append((anchor, draw.random() if not anchor else draw.choice((0.0, 0.05, 0.3, 1.0)) * draw.random()))
         return cls(number, command, kind, moments, draw.random() < 0.3, draw.choice(("", "", "1", "2")))
 
@@ -128,40 +136,46 @@ class Bench:
         self.place, self._states = out / "bench" / "inspo", out / "states"
         self._file = self._states / "undisturbed.pickle"  # counters and times of this machine, of a folder of our own
 
-    def prepare(self) -> None:
-        """Make every state, once."""
-        if self._file.exists():
-            self._known = pickle.loads(self._file.read_bytes())
-            return
-        shutil.rmtree(self._states, ignore_errors=True)
-        shutil.rmtree(self.place.parent, ignore_errors=True)
-        self.place.parent.mkdir(parents=True)
-        clone = Clone.of_project(self.place)
-        clone.set_params(PARAMETERS)
-        clone.run(sys.executable, "-m", "inspo_core.code_hashes")  # the report's depends on its figures
-        clone.commit()
-        clone.dvc("pull", "data.dvc")
-        self._save("start")
-        known: dict[str, dict[str, Any]] = {}
-        for name, command in STAGES.items():
-            self._save(f"before {name}")
-            known[name] = self._undisturbed(name, command)
-        self.restore("start")
-        known["dvc repro"] = self._undisturbed("dvc repro", REPRO["dvc repro"])
-        self.restore("start")
-        Clone(self.place).dvc("repro", f"behavior@{DATASET}")
-        self._save("before dvc repro from train on")
-        known["dvc repro from train on"] = self._undisturbed("dvc repro from train on", REPRO["dvc repro from train on"])
-        self._known = known
-        self._file.write_bytes(pickle.dumps(known))
+    def prepare(self, command: str) -> None:
+        """Make what a try of ``command`` needs and is not there yet."""
+        self._known: dict[str, dict[str, Any]] = pickle.loads(self._file.read_bytes()) if self._file.exists() else {}
+        if not self._known:
+            shutil.rmtree(self._states, ignore_errors=True)
+            shutil.rmtree(self.place.parent, ignore_errors=True)
+            self.place.parent.mkdir(parents=True)
+            clone = Clone.of_project(self.place)
+            clone.set_params(PARAMETERS)
+            clone.run(sys.executable, "-m", "inspo_core.code_hashes")  # the report's depends on its figures
+            clone.commit()
+            clone.dvc("pull", "data.dvc")
+            for name in ("ingest", "dvc repro"):
+                self._save(f"before {name}")
+        after = dict(pairwise(STAGES))
+        if command in STAGES:
+            for name in list(STAGES)[: list(STAGES).index(command) + 1]:
+                self._run_undisturbed(name, [f"before {after[name]}"] if name in after else [])
+        elif command != "dvc repro" and command not in self._known:
+            self.restore("before dvc repro")
+            Clone(self.place).dvc("repro", f"behavior@{DATASET}")
+            self._save(f"before {command}")
+        self._run_undisturbed(command, [])
 
-    def _undisturbed(self, name: str, command: list[str]) -> dict[str, Any]:
-        print(f"undisturbed: {name}", file=sys.stderr, flush=True)
+    def _run_undisturbed(self, command: str, then: list[str]) -> None:
+        """Note what a command leaves, and save it as the states ``then``."""
+        if command in self._known:
+            return
+        print(f"undisturbed: {command}", file=sys.stderr, flush=True)
+        self.restore(f"before {command}")
         began = time.monotonic()
-        Clone(self.place).run(*command, **SETTINGS)
-        return {"seconds": time.monotonic() - began, "outputs": self.outputs(), "records": read_records(self.place / "mlflow.db")}
+        Clone(self.place).run(*COMMANDS[command], **SETTINGS)
+        seconds = time.monotonic() - began
+        for state in then:
+            self._save(state)
+        self._known[command] = {"seconds": seconds, "outputs": self.outputs(), "records": read_records(self.place / "mlflow.db")}
+        self._file.write_bytes(pickle.dumps(self._known))
 
     def _save(self, state: str) -> None:
+        shutil.rmtree(self._states / state, ignore_errors=True)
         shutil.copytree(self.place, self._states / state, symlinks=True)
 
     def restore(self, state: str) -> None:
@@ -176,8 +190,9 @@ class Bench:
 
     def attempt(self, plan: Plan) -> Result:
         """Carry the try out: kill, go on with the same command to its end, compare."""
+        self.prepare(plan.command)
         result, began, known = Result(plan), time.monotonic(), self._known[plan.command]
-        self.restore("start" if plan.command == "dvc repro" else f"before {plan.command}")
+        self.restore(f"before {plan.command}")
         environment = SETTINGS | ({"INSPO_BATCHED_SEEDS": plan.batched} if plan.batched else {})
         if plan.store:
             environment["INSPO_STORE"] = str(self.place.parent / "store")
@@ -302,7 +317,6 @@ CLASSES: dict[str, Callable[[str], bool]] = {
 def run_kills(seed: int, count: int, out: Path, only: list[int]) -> int:
     """Tries 0 to ``count`` - 1 of ``seed``, or those of ``only``; 1 if any differs."""
     bench = Bench(out)
-    bench.prepare()
     results = []
     with open(out / "kills.jsonl", "a") as kept:
         for number in only or range(count):

@@ -1,11 +1,16 @@
 """All that MLflow holds of an experiment, read through its client, without what differs between two runs that are the same."""
 
 import hashlib
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspo_core.tracking.mlflow.server import connect
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 # What says when, where and by whom: times, machines and MLflow's own ids.
 PASSING_TAGS = ("host", "process", "mlflow.parentRunId", "mlflow.user", "mlflow.log-model.history", "mlflow.loggedModelId")
@@ -14,7 +19,13 @@ LEVELS = ("level", "stage", "dataset", "algorithm", "variant", "seed")
 
 def read_records(database: Path) -> dict[str, Any]:
     """What the store at ``database`` says, by name of run, model and registered model; equal for equal experiments."""
-    client = connect(f"sqlite:///{database}")
+    with tempfile.TemporaryDirectory() as place:  # MLflow keeps connections to a file by its name, also when there is another one
+        for file in database.parent.glob(f"{database.name}*"):
+            shutil.copyfile(file, Path(place) / file.name)
+        return _read(connect(f"sqlite:///{place}/{database.name}"))
+
+
+def _read(client: "MlflowClient") -> dict[str, Any]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, max_results=50_000)
     names = {run.info.run_id: " ".join(run.data.tags.get(tag, "-") for tag in LEVELS) for run in runs}
@@ -66,7 +77,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def hashes(client: Any, run_id: str, folder: str | None = None) -> dict[str, str]:
+def hashes(client: "MlflowClient", run_id: str, folder: str | None = None) -> dict[str, str]:
     """The run's artifacts by path; they lie in a folder of this machine."""
     found: dict[str, str] = {}
     root = Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))

@@ -277,7 +277,7 @@ def two_clones_one_store(place: Place, draw: random.Random) -> list[str]:
 def two_repros(place: Place, draw: random.Random) -> list[str]:
     """``dvc repro`` twice in one clone: DVC refuses one of them, the other is right."""
     bench = Bench(place.out / "kills")
-    bench.prepare()
+    bench.prepare("dvc repro from train on")
     bench.restore("before dvc repro from train on")
     environment = Clone(bench.place).environment(**SETTINGS)
     started = []
