@@ -49,12 +49,17 @@ def tree_hash(path: Path) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise."""
+def atomic_file(path: Path, before: Path | None = None) -> Iterator[Path]:
+    """Yield a path beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise.
+
+    An earlier ``path`` is renamed to ``before``, if that is given.
+    """
     with _aside(path) as aside:
         yield aside
         with open(aside, "rb") as written:
             os.fsync(written.fileno())
+        if before and path.exists():
+            os.replace(path, before)
         os.replace(aside, path)
 
 
@@ -136,6 +141,14 @@ def check_writable(path: Path) -> None:
     """Raise InspoError unless something can be written at ``path``, which is better known before hours of work than after."""
     with _aside(path) as aside:
         aside.mkdir()
+
+
+def check_replaceable(folder: Path, *marks: str) -> None:
+    """Raise InspoError if ``folder``, which is to be replaced as a whole, holds files, but none of those by which one knows one's own."""
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / mark).exists() for mark in marks):
+        raise InspoError(
+            f"{folder} would be replaced as a whole, but is something else, since it holds no {' or '.join(marks)}; name another folder"
+        )
 
 
 def remove(path: Path) -> None:

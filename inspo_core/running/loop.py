@@ -13,7 +13,6 @@ import os
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -80,10 +79,8 @@ def run_loop(
                 state = {"fingerprint": fingerprint, "iteration": iteration, **metrics_until, "state": trainable.state_dict()}
                 serialised = io.BytesIO()  # writing to a path, torch hides why it cannot
                 torch.save(state, serialised)
-                with atomic_file(work / CHECKPOINT) as aside:
+                with atomic_file(work / CHECKPOINT, before=work / BEFORE) as aside:
                     aside.write_bytes(serialised.getbuffer())
-                    with suppress(FileNotFoundError):
-                        os.replace(work / CHECKPOINT, work / BEFORE)
             if stop and iteration < iterations:
                 raise Stopped
 

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 from inspo_core.config.sections import Params, SourceConfig, source_of
 from inspo_core.datasets.card import describe, write_card
 from inspo_core.datasets.episodes import EpisodeDataset
-from inspo_core.datasets.format import content_hash, read_dataset
+from inspo_core.datasets.format import META, content_hash, read_dataset
 from inspo_core.datasets.formats.table import FORMATS, Format
 from inspo_core.datasets.writer import episode_writer
 from inspo_core.envs.table import GAMES
 from inspo_core.errors import InspoError, quoted, warn
-from inspo_core.files import atomic_directory, read_json, tree_hash
+from inspo_core.files import atomic_directory, check_replaceable, read_json, tree_hash
 from inspo_core.identity import Identity, check_planned, code_of
-from inspo_core.records import damage, holds_run, write_record
+from inspo_core.records import RECORD, damage, holds_run, write_record
 from inspo_core.section import Section, sentences
 from inspo_core.tracking.description import StageRun
 from inspo_core.tracking.tracker import StageTracker
@@ -36,7 +36,8 @@ def ingest_stage(
     bytes. ``planned``: the key of the task, whose code must be the one here. ``origin``: where ``raw`` was fetched from, as tags of the
     run; nothing of it enters fingerprint or outputs.
 
-    Raises InspoError: the dataset is not among the sources, the raw files are damaged, or they do not fit the game.
+    Raises InspoError: the dataset is not among the sources, the raw files are damaged or do not fit the game, or ``out`` holds something
+    else than a dataset.
     """
     source = source_of(dataset, params.ingest.sources)
     if not raw.is_dir():
@@ -46,7 +47,9 @@ def ingest_stage(
     record = {"stage": "ingest", "dataset": dataset, "algorithm": None, "variant": None, "seed": None, "config": dict(made.section)}
     record |= {"fingerprint": made.fingerprint}
     done = holds_run(out, record)
-    if not done and out.exists() and (damaged := damage(out)):
+    if not done:
+        check_replaceable(out, RECORD, META)
+    if not done and out.is_dir() and any(out.iterdir()) and (damaged := damage(out)):
         warn(f"{damaged}; the dataset is made anew")
     described = StageRun(
         stage="ingest",

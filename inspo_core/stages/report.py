@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inspo_core.config.sections import Params, ReportConfig
-from inspo_core.files import atomic_directory
+from inspo_core.files import atomic_directory, check_replaceable
 from inspo_core.identity import Identity, check_planned, code_of
 from inspo_core.provenance import origins_of
 from inspo_core.report.comparisons import compare
@@ -31,8 +31,9 @@ def report_stage(
     ``failures``: runs that are reported as failed; all others must be there. ``planned``: the key of the task, whose code must be the
     one here.
 
-    Raises InspoError: see :func:`read_results`; ``out`` is then as it was.
+    Raises InspoError: see :func:`read_results`, or ``out`` holds something else than a report; it is then as it was.
     """
+    check_replaceable(out, "table.md")
     results = read_results(evaluations, trainings, params, failures)
     made = identity(params.report, results.content())
     check_planned(planned, made.code)

@@ -87,6 +87,15 @@ def test_missing_evaluation_ends_in_one_sentence_and_keeps_the_earlier_report(tr
     assert hashes(tree.out) == before
 
 
+def test_a_folder_of_something_else_is_not_replaced(tree):
+    done = report(tree, "--out", tree.root)  # where evaluations and trainings lie
+    assert (
+        done.returncode == 2
+        and f"error: {tree.root} would be replaced as a whole, but is something else, since it holds no table.md" in done.stderr
+    )
+    assert (tree.evaluations / "xor_c").exists() and (tree.trainings / "xor_c").exists()
+
+
 def test_a_failure_while_writing_keeps_the_earlier_report(tree, monkeypatch):
     results = read_results(tree.evaluations, tree.trainings, tree.params(datasets=["xor_c"]))
     tree.out.mkdir()

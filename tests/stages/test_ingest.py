@@ -1,6 +1,7 @@
 """The ingest stage as a function: what lands in its output, that it repeats itself, and what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,18 @@ def test_sizes_that_do_not_fit_the_game(raw, tmp_path, field, words):
 def test_options_that_the_format_has_not(raw, tmp_path, name, format, options, words):
     sources = {name: SourceConfig(format=format, env="bridge", options=options)}
     assert words in refused(name, raw / "mixed", tmp_path / "out", sources)
+
+
+def test_a_folder_of_something_else_is_not_replaced(raw, tmp_path):
+    (tmp_path / "out").mkdir()
+    ingest("c", raw / "c", tmp_path / "out")  # it was empty
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out/xor").mkdir(parents=True)
+    (tmp_path / "out/xor/notes.txt").write_text("mine")
+    before = contents(tmp_path / "out")
+    with pytest.raises(InspoError, match="out would be replaced as a whole, but .* holds no run.json or meta.json; name another"):
+        ingest("c", raw / "c", tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_failing_run_leaves_the_last_good_output(raw, tmp_path):

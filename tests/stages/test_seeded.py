@@ -130,7 +130,12 @@ def test_what_a_stage_reads_is_what_was_written_or_the_command_that_mends_it_is_
     for stage, arguments in commands.items():
         lab.run(f"components.{stage}", *arguments).succeeded()
     lab.run("components.report", *report).succeeded()
-    before = lab.outputs()
+
+    def outputs() -> dict[str, bytes]:
+        """Without the summary, which is of the seeds that finished."""
+        return {name: content for name, content in lab.outputs().items() if not name.endswith("/summary.json")}
+
+    before = outputs()
     for writer, file, reader, arguments in (
         ("ingest", "data/rewards.npy", "behavior", [*commands["behavior"], "--set", "behavior.steps=20"]),
         ("behavior", "behavior/seed_0/behavior.safetensors", "train", [*commands["train"], "--set", "train.iterations=2"]),
@@ -142,14 +147,14 @@ def test_what_a_stage_reads_is_what_was_written_or_the_command_that_mends_it_is_
         content = bytearray(path.read_bytes())
         content[-8] ^= 1  # of the same size, and often of a form that can be read
         path.write_bytes(content)
-        changed = lab.outputs()
+        changed = outputs()
         refused = lab.run(f"components.{reader}", *arguments)
         last = refused.stderr.splitlines()[-1]
         assert refused.code == 2 and "Traceback" not in refused.stderr
         assert last.endswith(f"{file} is not what was written there, but damaged or changed; run the {writer} stage again"), last
-        assert lab.outputs() == changed
+        assert outputs() == changed
         mended = lab.run(f"components.{writer}", *commands[writer]).succeeded()
-        assert f"warning: {file} is not what was written there" in mended.stderr and lab.outputs() == before
+        assert f"warning: {file} is not what was written there" in mended.stderr and outputs() == before
 
 
 def test_a_run_of_a_version_without_hashes_is_made_anew(lab):
