@@ -50,7 +50,7 @@ def write_card(card: dict[str, Any], directory: Path) -> None:
     """Write ``card.json``, ``card.md`` and ``returns.png`` into ``directory``; the same card gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "card.json", card)
-    (directory / "card.md").write_text(_markdown(card))
+    (directory / "card.md").write_text(_markdown(card), encoding="utf-8")
     _draw_returns(card, directory / "returns.png")
 
 

@@ -137,7 +137,7 @@ class Journal:
     def state(self) -> dict[str, Any]:
         """How far it has been delivered: ``{"store", "run_id", "position", ...}``, or empty."""
         try:
-            return json.loads((self.folder / STATE).read_text())
+            return json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
