@@ -231,7 +231,7 @@ def memory_in_use() -> int | None:
         return None
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout
         return int(said.splitlines()[0])
     except (subprocess.SubprocessError, OSError, ValueError, IndexError):
         return None
@@ -279,7 +279,7 @@ def ratio_to_one(case: Case, row: dict, rows: list[dict]) -> float | None:
 
 def write(out: Path, results: dict) -> None:
     with atomic_file(out) as aside:
-        aside.write_text(json.dumps(results, indent=1) + "\n")
+        aside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Peaks:
     resident: int = 0
 
     def sample(self) -> None:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
         anonymous, resident = (int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "VmRSS"))
         self.before = self.before or anonymous
         self.anonymous, self.resident = max(self.anonymous, anonymous), max(self.resident, resident)

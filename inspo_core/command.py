@@ -1,6 +1,7 @@
 """How every command ends."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -22,7 +23,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; bad input ends in one sentence on standard error and exit status 2."""
+    """Run a command; bad input ends in one sentence on standard error and exit status 2.
+
+    What the terminal's encoding cannot show is printed as an escape sequence.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except InspoError as error:

@@ -162,7 +162,7 @@ def remove(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys, whole or not at all."""
     with atomic_file(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        aside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -59,9 +59,9 @@ def _git(*arguments: str) -> str | None:
             env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=10,
             check=True,
+            encoding="utf-8",
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None  # no git, or no repository
@@ -70,7 +70,7 @@ def _git(*arguments: str) -> str | None:
 def dvc_data_hash(pointer: Path = Path("data.dvc")) -> str | None:
     """The content hash that DVC has for the raw data, from its pointer file; None without one."""
     try:
-        found = re.search(r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)", pointer.read_text(), re.MULTILINE)
+        found = re.search(r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)", pointer.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return found and found[1]
@@ -105,7 +105,7 @@ def origin(command: Sequence[str]) -> dict[str, Any]:
 def processor(information: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's model as Linux names it, elsewhere the machine's architecture."""
     try:
-        lines = information.read_text().splitlines()
+        lines = information.read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -200,7 +200,8 @@ def _commit_of(repo: str, rev: str) -> str:
         return rev
     names = [f"refs/tags/{rev}^{{}}", f"refs/tags/{rev}", f"refs/heads/{rev}", rev]  # git's own order; ^{} is what an annotated tag is of
     command = ["git", "ls-remote", "--", repo, *names]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode:
         raise InspoError(f"--data-repo {repo}: git cannot read it: {(done.stderr.strip().splitlines() or ['no reason given'])[0]}")
     commits = {name: commit for commit, name in (line.split("\t") for line in done.stdout.splitlines())}
@@ -228,7 +229,7 @@ def _print_job(job: _Job, package: Path) -> None:
         print(f"# key {name}: {key}")
     for name, value in job.parameters.items():
         print(f"# parameter {name}: {json.dumps(value)}")
-    print(package.read_text(), end="")
+    print(package.read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

@@ -60,12 +60,12 @@ def write_page(experiments: list[Path], out: Path) -> None:
         "What the numbers mean: [statistics.md](statistics.md). All are results of this implementation, none is the paper's."
     )
     with atomic_file(out) as aside:
-        aside.write_text("\n\n".join([TITLE, intro, *(sections[name] for name in order)]) + "\n")
+        aside.write_text("\n\n".join([TITLE, intro, *(sections[name] for name in order)]) + "\n", encoding="utf-8")
 
 
 def _written(page: Path) -> dict[str, str]:
     """The sections that are there, by experiment."""
-    intro, *sections = re.split("^(?=## )", page.read_text(), flags=re.MULTILINE)
+    intro, *sections = re.split("^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     if (found := intro.partition("\n")[0]) != TITLE:
         raise InspoError(f"{page} is no page of results: its first line is {found!r}, expected {TITLE!r}; name another file")
     return {section.partition("\n")[0].removeprefix("## "): section.strip() for section in sections}

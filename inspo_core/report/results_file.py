@@ -19,7 +19,8 @@ def write_results(results: Results, path: Path) -> None:
         }
         for cell in results.cells
     ]
-    path.write_text(json.dumps({**vars(results), "cells": cells, "failures": results.ordered_failures()}, allow_nan=False) + "\n")
+    text = json.dumps({**vars(results), "cells": cells, "failures": results.ordered_failures()}, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_results(path: Path) -> Results:

@@ -63,14 +63,15 @@ def write_tables(results: Results, rows: list[Row], comparisons: Comparisons, di
     if results.failures:
         _write_csv(directory / "failures.csv", ["dataset", "algorithm", "variant", "seed", "reason"], _failure_lines(results))
     _write_csv(directory / "curves.csv", ["dataset", "algorithm", "variant", "seed", "step", *METRICS], _curve_lines(results))
-    (directory / "table.md").write_text(markdown(results, rows, comparisons))
+    (directory / "table.md").write_text(markdown(results, rows, comparisons), encoding="utf-8")
     write_results(results, directory / "results.json")
     write_json(directory / "metrics.json", nested(rows))
-    (directory / "marl_eval.json").write_text(json.dumps(marl_eval(results)) + "\n")  # keys stay in order: marl-eval takes the last one
+    # Its keys stay in order: marl-eval takes the last one.
+    (directory / "marl_eval.json").write_text(json.dumps(marl_eval(results)) + "\n", encoding="utf-8")
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[tuple[Any, ...]]) -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)

@@ -62,7 +62,7 @@ class EvaluateJob(SeedJob):
 
 
 def _write_episodes(path: Path, played: dict[str, Rollouts]) -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["mode", "episode", "return", "length", "success"])
         for mode, episodes in played.items():

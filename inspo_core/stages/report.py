@@ -74,5 +74,5 @@ def write_report(results: Results, out: Path, figures: list[str], origins: Origi
     with atomic_directory(out) as aside:
         write_tables(results, rows, comparisons, aside)
         write_figures(results, comparisons, figures, aside / "figures")
-        (aside / "report.html").write_text(web_page(results, rows, comparisons, aside / "figures", origins))
+        (aside / "report.html").write_text(web_page(results, rows, comparisons, aside / "figures", origins), encoding="utf-8")
     return rows

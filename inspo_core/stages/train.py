@@ -72,7 +72,7 @@ class TrainJob(BatchableJob):
         with self.result() as aside:
             save_policy(algorithm.policy(), aside)
             (aside / METRICS).write_bytes((self.work / METRICS).read_bytes())
-            write_json(aside / "metrics.json", json.loads((self.work / METRICS).read_text().splitlines()[-1]))
+            write_json(aside / "metrics.json", json.loads((self.work / METRICS).read_text(encoding="utf-8").splitlines()[-1]))
 
 
 @contextmanager

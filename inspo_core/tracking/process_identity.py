@@ -16,9 +16,9 @@ def process_identity(pid: int) -> str:
     The start time is in clock ticks since boot. Off Linux, the process id alone.
     """
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             start = file.read().rpartition(")")[2].split()[19]
-        with open("/proc/sys/kernel/random/boot_id") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
         return f"{pid} {start} {_pid_namespace()} {boot}"
     except OSError:

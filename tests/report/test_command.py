@@ -113,3 +113,19 @@ def test_a_failure_while_writing_keeps_the_earlier_report(tree, monkeypatch):
     write_report(results, tree.out, FIGURES)
     assert sorted(hashes(tree.out)) == FILES
     assert [path.name for path in tree.root.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_report_is_the_same_in_a_locale_without_letters(tree):
+    for seed in (0, 1):
+        shutil.rmtree(tree.evaluations / f"xor_c/bc/seed_{seed}")
+    failures = [{"dataset": "xor_c", "algorithm": "bc", "seed": seed, "reason": "détruit \N{GRINNING FACE}"} for seed in (0, 1)]
+    (tree.root / "failures.json").write_text(json.dumps(failures, ensure_ascii=False), encoding="utf-8")
+    told = ["--failures", tree.root / "failures.json"]
+    done = report(tree, *told)
+    assert done.returncode == 0, done.stderr
+    first = hashes(tree.out)
+    shutil.rmtree(tree.out)
+    done = report(tree, *told, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    assert hashes(tree.out) == first
+    assert "détruit \N{GRINNING FACE}" in (tree.out / "table.md").read_text(encoding="utf-8")

@@ -137,7 +137,7 @@ def store_lock(uri: str) -> Iterator[None]:
 def file_lock(path: Path) -> Iterator[None]:
     """Hold ``<path>.lock``. Raises Unreachable if it cannot be made, or if another process holds it for LOCK_SECONDS."""
     try:
-        lock = open(f"{path}.lock", "a")
+        lock = open(f"{path}.lock", "a", encoding="utf-8")
     except OSError as error:
         raise Unreachable(_unwritable(path, error.strerror)) from error
     with lock:

@@ -24,7 +24,7 @@ class Actor:
 
     def load_context(self, context):
         """Read ``policy.json`` and ``policy.safetensors``."""
-        architecture = json.loads(Path(context.artifacts["architecture"]).read_text())
+        architecture = json.loads(Path(context.artifacts["architecture"]).read_text(encoding="utf-8"))
         tensors = load_file(context.artifacts["parameters"])
         self.mean, self.scale = tensors["mean"], tensors["scale"]
         self.memory, self.sharpness = architecture["memory"], architecture["sharpness"]
