@@ -8,6 +8,7 @@ It ends accepted, and then the target compares what came out with what it reads 
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -33,7 +34,6 @@ SECONDS = 20.0  # after which a try hangs
 PRIVATE = ("MLFLOW_", "INSPO_", "DVC_", "KF_PIPELINES_", "AWS_")
 ESCAPED = Path(tempfile.gettempdir()) / f"inspo-campaign-escaped-{os.getpid()}"  # where an absolute name leads
 OFFLINE = {
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # as commands have it before they import MLflow
     "MLFLOW_TRACKING_URI": "sqlite:////dev/null/mlflow.db",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "INSPO_WORKERS": "1",
@@ -121,6 +121,7 @@ def as_command(place: Path, environment: dict[str, str], arguments: Sequence[str
         if name.startswith(PRIVATE):
             del os.environ[name]
     os.environ.update(OFFLINE | environment)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # as commands have it, which import MLflow later
     os.chdir(place)
     sys.argv = ["command", *arguments]
     try:
