@@ -22,7 +22,7 @@ def mend(project: Path) -> None:
     path = project / ".dvc" / "tmp" / "rwlock"
     if not path.exists():
         return
-    with open(path.with_name("rwlock.lock"), "a") as guard:
+    with open(path.with_name("rwlock.lock"), "ab") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # as DVC does while it writes the list
         if _is_readable(path):
             return

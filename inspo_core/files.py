@@ -103,7 +103,7 @@ def _beside(path: Path, kind: str) -> Path:
 @cache
 def _machine() -> str:
     """What numbers processes here: a start of a kernel, and a container in it."""
-    return hash_of([Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")])[:8]
+    return hash_of([Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"), os.readlink("/proc/self/ns/pid")])[:8]
 
 
 def _is_abandoned(path: Path, machine: str | None, process: int) -> bool:

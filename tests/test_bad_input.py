@@ -13,6 +13,7 @@ import torch
 from inspo_core.command import run
 from inspo_core.errors import InspoError
 from inspo_core.files import file_hash, write_json
+from inspo_core.records import write_record
 from tests.lab import UNTRACKED, contents, leftovers, seal
 
 DATASET = "bridge_optimal"
@@ -134,6 +135,7 @@ def test_raw_data(lab, damage):
     data = lab.place / "data"
     shutil.copytree(lab.data(DATASET), data)
     shutil.copytree(lab.data("xor_b"), lab.place / "out")  # earlier output
+    write_record(lab.place / "out", {"stage": "ingest", "dataset": "xor_b"})
     words = damage(data)
     before = lab.outputs()
     lab.run("components.ingest", "--dataset", DATASET, "--raw", data, "--out", "out").refused(*words)
@@ -259,7 +261,7 @@ def test_no_room_for_a_checkpoint(lab, earlier):
     size = 2**20
     wide = ["--set", "train.hidden=[256,256]", "--set", "train.iterations=5"]
     done = lab.train(DATASET, "inspo", "0", *wide, limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
-    done.refused("cannot write checkpoints/", "checkpoint.pt: File too large; free space there")
+    done.refused(f"cannot write {lab.place}/checkpoints/", "checkpoint.pt: File too large; free space there")
     assert lab.outputs() == before and not leftovers(lab.place)
 
 
