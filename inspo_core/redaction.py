@@ -5,6 +5,7 @@ import re
 import sys
 import urllib.parse
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 HIDDEN = "***"
@@ -60,7 +61,7 @@ def redact(text: str) -> str:
     Hidden are users, passwords and queries of addresses in it; values whose names are those of secrets (``password=...``); and wherever
     they stand the secrets that this process was given: its variables and arguments with such a name, and those in the addresses among both.
     """
-    for secret, instead in sorted(_given().items(), key=lambda item: -len(item[0])):
+    for secret, instead in _given(tuple(os.environ.items()), tuple(sys.argv)):
         text = text.replace(secret, instead)
     text = _USER.sub(lambda found: f"{HIDDEN}@" if found[0].endswith("@") else HIDDEN, text)
     for pattern, instead in ((_QUERY, r"\1"), (_SETTING, rf"\1{HIDDEN}"), (_FIELD, rf"\1{HIDDEN}")):
@@ -68,19 +69,20 @@ def redact(text: str) -> str:
     return text
 
 
-def _given() -> dict[str, str]:
-    """The secrets that this process was given, and what to write instead."""
+@lru_cache(maxsize=1)
+def _given(environment: tuple[tuple[str, str], ...], arguments: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The secrets that a process was given, the longest first, and what to write instead."""
     secrets: dict[str, str] = {}
-    for name, value in os.environ.items():
+    for name, value in environment:
         if is_secret(name):
             secrets |= dict.fromkeys(_spellings(value), HIDDEN)
-    for argument in sys.argv:
+    for argument in arguments:
         if setting := _ARGUMENT.search(argument):
             secrets |= dict.fromkeys(_spellings(setting[1]), HIDDEN)
-    for text in [*os.environ.values(), *sys.argv]:
+    for text in [*(value for _, value in environment), *arguments]:
         for address in re.split(_SCHEME, text)[1:]:
             secrets |= _of_address(address)
-    return secrets
+    return sorted(secrets.items(), key=lambda item: -len(item[0]))
 
 
 def _of_address(address: str) -> dict[str, str]:

@@ -79,17 +79,18 @@ def run_seeded(stage: Stage, jobs: Sequence[SeedJob], params: Params, out: Path,
         check_writable(waiting[0].out)
         if call.note:
             call.note([job.fingerprint for job in waiting])
-    tracker = StageTracker(_described(stage, jobs, params))
-    unrecorded = done if tracker.was_cut_off else fetched  # repeating what is recorded changes nothing
-    if waiting or unrecorded or tracker.was_cut_off:
-        with soft_stop() if waiting else nullcontext(), tracker:
-            for job in unrecorded:
-                tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.out / METRICS, model=job.model)
-                record_result(job, tracker)
-            if waiting:
-                run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
-    else:
-        tracker.catch_up()
+    with soft_stop() if waiting else nullcontext():
+        tracker = StageTracker(_described(stage, jobs, params))
+        unrecorded = done if tracker.was_cut_off else fetched  # repeating what is recorded changes nothing
+        if not (waiting or unrecorded or tracker.was_cut_off):
+            tracker.catch_up()
+        else:
+            with tracker:
+                for job in unrecorded:
+                    tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.out / METRICS, model=job.model)
+                    record_result(job, tracker)
+                if waiting:
+                    run_seeds(waiting, tracker, stage.title, stage.lines, store, stage.batches_seeds)
     if call.prune:
         prune(out, jobs)
     remove_abandoned(out)

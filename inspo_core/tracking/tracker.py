@@ -32,7 +32,7 @@ from inspo_core.tracking.journal import Journal, Tail
 from inspo_core.tracking.mlflow.delivery import Delivery, patience
 from inspo_core.tracking.mlflow.model import ARCHITECTURE, PARAMETERS
 from inspo_core.tracking.mlflow.registry import registered_name
-from inspo_core.tracking.mlflow.server import Unreachable, reason
+from inspo_core.tracking.mlflow.server import Refused, Unreachable, reason
 
 DELIVER_COMMAND = "python -m inspo_core.tracking deliver"
 
@@ -252,11 +252,11 @@ class StageTracker:
                 self._delivery.reap(self._experiment)
                 self._outbox_sent = True
             for journal in running:
-                self._delivery.send(journal)
+                self._accepted(journal)
             for journal in ended:  # the stage's own comes last
-                self._delivery.send(journal)
-                self._ended.remove(journal)
-                journal.remove()
+                if self._accepted(journal):
+                    self._ended.remove(journal)
+                    journal.remove()
             return True
         except Unreachable as error:
             self._warn_of_store(error)
@@ -265,6 +265,15 @@ class StageTracker:
             if not self._given_up:
                 self._warn_of_disk(error)
             return False
+
+    def _accepted(self, journal: Journal) -> bool:
+        """Send it; False where MLflow refuses this one, which holds no others back."""
+        try:
+            self._delivery.send(journal)
+        except Refused as error:
+            self._delivery.warn_once(f"{journal.folder.name} is not delivered ({error}), so it is left as it is")
+            return False
+        return True
 
     def _warn_of_store(self, error: Unreachable) -> None:
         if not self._troubled and not self._given_up:

@@ -14,6 +14,7 @@ import pytest
 from inspo_core.command import run
 from inspo_core.config.reading import load_params
 from inspo_core.errors import InspoError
+from inspo_core.records import write_record
 from inspo_core.running.shared_store import SharedStore
 from inspo_core.section import LARGEST_SEED, LONGEST_NAME, is_name
 from inspo_core.stages.outcomes import PlannedDataset, gather
@@ -129,7 +130,7 @@ def test_an_evaluation_names_no_training_outside_the_store(tmp_path):
     store, folder = SharedStore(str(tmp_path / "store")), tmp_path / "made"
     folder.mkdir()
     for found, words in [("../../x", "is '../../x'"), (5, "train_fingerprint is 5")]:
-        (folder / "run.json").write_text(json.dumps({"train_fingerprint": found}), encoding="utf-8")
+        write_record(folder, {"train_fingerprint": found})
         store.keep("evaluate", "made", folder)
         store.write_record("e", {"seeds": {"0": "made"}, "failures": {}})
         with pytest.raises(InspoError) as raised:

@@ -159,7 +159,7 @@ def test_not_a_dataset_at_all(tmp_path):
         (lambda meta: meta["files"].update({"rewards.npy": 5}), "files.rewards.npy is 5, expected its bytes and sha256"),
         (lambda meta: meta["files"].update({"rewards.npy": [1] * 999}), "files.rewards.npy is [1, 1, 1"),
         (lambda meta: meta["files"]["rewards.npy"].update(sha256="a\nb"), "expected its bytes and sha256"),
-        (lambda meta: meta.update(provenance={"source": "\ud800"}), "provenance is {'source': '\\ud800'}, expected JSON"),
+        (lambda meta: meta.update(provenance={"source": "\ud800"}), "'\\ud800' holds a character that no name and no file can hold"),
         (lambda meta: meta["files"]["rewards.npy"].update(bytes=True), "expected its bytes and sha256"),
         (lambda meta: meta["files"].update({"masks.npy": {}}), "files has an entry for 'masks.npy', expected observations.npy, states.npy"),
         (lambda meta: meta["files"].update({"observations": {}}), "files has an entry for 'observations', expected observations.npy"),

@@ -14,9 +14,9 @@ from inspo_core.datasets.recording import concatenate
 from inspo_core.errors import InspoError
 from inspo_core.exact.behavior import behavior_of
 from inspo_core.exact.games import make_game
-from inspo_core.files import write_json
 from inspo_core.publish.exact import compare_updates, exact_line, settings_of, solve_seeds
 from inspo_core.publish.page import write_page
+from inspo_core.records import write_record
 from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.results import read_results
 from inspo_core.stages.report import write_report
@@ -83,7 +83,8 @@ def test_the_page_has_the_rows_beside_the_ablation(tmp_path, config):
 
     def write_report_of(config: dict) -> None:
         for seed in (0, 1, 2):
-            write_json(tree.root / f"behavior/xor_c/seed_{seed}/run.json", {"fingerprint": f"behavior-{seed}"})
+            (folder := tree.root / f"behavior/xor_c/seed_{seed}").mkdir(parents=True, exist_ok=True)
+            write_record(folder, {"fingerprint": f"behavior-{seed}"})
             seal(tree.trainings / f"xor_c/inspo/seed_{seed}", config=config)
         write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.root / "report", list(FIGURES))
 

@@ -9,6 +9,7 @@ import pytest
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
 from inspo_core.publish.page import write_page
+from inspo_core.records import write_record
 from inspo_core.report.figure_table import FIGURES
 from inspo_core.report.results import read_results
 from inspo_core.stages.report import write_report
@@ -22,7 +23,8 @@ def made(tmp_path_factory):
     write_report(read_results(tree.evaluations, tree.trainings, tree.params()), tree.root / "report", list(FIGURES))
     for dataset in ("xor_c", "mne_imbalanced"):
         for seed in (0, 1, 2):
-            write_json(tree.root / f"behavior/{dataset}/seed_{seed}/run.json", {"fingerprint": f"behavior-{dataset}-{seed}"})
+            (folder := tree.root / f"behavior/{dataset}/seed_{seed}").mkdir(parents=True)
+            write_record(folder, {"fingerprint": f"behavior-{dataset}-{seed}"})
     runs = {read_json(path)["fingerprint"]: 0 for path in tree.root.rglob("run.json")}
     del runs["xor_c-inspo_product-1"]
     origin = {"command": "python -m pipelines.local a.yaml --set 'x=1|2'", "git_commit": "0123456789abcdef", "git_dirty": "true"}

@@ -8,6 +8,7 @@ import pytest
 
 from inspo_core.errors import InspoError
 from inspo_core.files import read_json, write_json
+from inspo_core.records import write_record
 from inspo_core.report.results import METRICS, read_results
 from inspo_core.report.results_file import load_results, write_results
 from tests.lab import seal
@@ -211,23 +212,30 @@ def test_results_are_read_from_their_file_as_they_were_written(tree, tmp_path):
 RUN = {"algorithm": "bc", "variant": "default", "env": "xor", "config": {"episodes": 100}, "train_fingerprint": "t"}
 
 
+DAMAGED = "is not what was written there, but damaged or changed"
+
+
 @pytest.mark.parametrize("stage", ["evaluations", "trainings"])
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[]", "expected an object"),
-        ("5", "expected an object"),
-        ("[" * 100_000, "not valid JSON"),
-        ('{"seed": 1, "seed": 1}', "'seed' is there twice"),
-        ('{"a": ' + "9" * 5000 + "}", "5000 digits"),
-        (json.dumps(RUN | {"config": [1], "fingerprint": "t"}), "config is [1], expected dict"),
-        (json.dumps({**RUN, "config": "x" * 100_000, "fingerprint": "t"}), "100002 characters"),
+        ("[]", DAMAGED),
+        ("5", DAMAGED),
+        ("[" * 100_000, DAMAGED),
+        ('{"seed": 1, "seed": 1}', DAMAGED),
+        ('{"a": ' + "9" * 5000 + "}", DAMAGED),
+        (json.dumps(RUN | {"fingerprint": "t"}), "has not the hashes of the run's files"),
+        (RUN | {"config": [1], "fingerprint": "t"}, "config is [1], expected dict"),
+        ({**RUN, "config": "x" * 100_000, "fingerprint": "t"}, "100002 characters"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_record_that_is_none_is_named(tree, stage, content, words):
     path = getattr(tree, stage) / "xor_c" / "bc" / "seed_0" / "run.json"
-    path.write_text(content, encoding="utf-8")
+    if isinstance(content, dict):
+        write_record(path.parent, content)
+    else:
+        path.write_text(content, encoding="utf-8")
     with pytest.raises(InspoError) as raised:
         read(tree)
     said = str(raised.value)
@@ -244,8 +252,7 @@ def test_a_record_that_is_none_is_named(tree, stage, content, words):
     ],
 )
 def test_an_evaluation_whose_record_is_of_other_types_is_named(tree, change, words):
-    path = tree.evaluations / "xor_c" / "bc" / "seed_0" / "run.json"
-    write_json(path, read_json(path) | change)
+    seal(tree.evaluations / "xor_c" / "bc" / "seed_0", **change)
     with pytest.raises(InspoError, match="xor_c/bc/seed_0/run.json: ") as raised:
         read(tree)
     assert words in str(raised.value)
