@@ -165,7 +165,7 @@ def test_an_error_of_the_parent_leaves_no_seed_running(project, lab, trouble):
     class Tracker(StageTracker):
         def poll(self) -> None:
             if Path("0").exists() and Path("1").exists():
-                raise trouble
+                raise trouble("of the parent")
 
     jobs = [Waiting(**fields(seed, Path(f"{seed}"))) for seed in (0, 1)]
     with pytest.raises(trouble), Tracker(STAGE) as tracker:

@@ -79,7 +79,7 @@ def test_a_summary_is_of_the_seeds_that_finished(lab, tmp_path):
     assert json.loads(summary.read_text())["return_greedy"]["seeds"] == 1
 
     (lab.place / "train/seed_0/policy.safetensors").write_bytes(b"damaged")
-    none = lab.run("components.evaluate", *run, *more, **recorded)
+    none = lab.run("components.evaluate", *run, *more, "--set", "evaluate.episodes=4", **recorded)
     assert none.code == 2 and "none of the seeds [0, 1] has a result: " in none.stderr and not summary.exists()
 
 
