@@ -51,7 +51,9 @@ def test_code_that_means_the_same_leaves_it_clean(clone):
 
 def test_a_changed_formula_is_refused_until_it_is_recorded_and_then_changes_what_it_can_reach(clone):
     cloning = clone.path / "inspo_core/algorithms/bc.py"
-    cloning.write_text(cloning.read_text().replace("(-log_probs.mean((1, 2)),)", "(-2 * log_probs.mean((1, 2)),)"))
+    before = cloning.read_text()
+    cloning.write_text(before.replace("losses.mean(1)", "(2 * losses.mean(1))"))
+    assert cloning.read_text() != before
     shutil.rmtree(clone.path / "runs/train/xor_a/bc")
     refused = clone.run("dvc", "repro", "train@xor_a-bc", check=False)
     assert refused.returncode != 0 and "code.yaml is out of date: train.bc is " in refused.stderr
