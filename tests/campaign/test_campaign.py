@@ -112,7 +112,7 @@ def test_every_kind_of_fault_is_found_and_its_input_kept(fault, tmp_path):
     assert load_case(save_case("broken", 3, case, outcome, tmp_path / "faults")) == ("broken", case)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutated_inputs_end_well(name, tmp_path):
     target, base = prepared(name, tmp_path)
@@ -120,12 +120,12 @@ def test_mutated_inputs_end_well(name, tmp_path):
     assert not tally.kinds, {kind: case.what for kind, (_, case, _) in tally.first.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_killed_commands_go_on_to_the_same_end(tmp_path):
     assert run_kills(1, 4, tmp_path, []) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["disk full: train", "32 file descriptors: train", "MLflow's database: locked", "two clones, one store"])
 def test_resources_that_fail(name, tmp_path):
     (check,) = [check for check in CHECKS if check.name == name]
