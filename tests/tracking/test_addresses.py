@@ -4,8 +4,10 @@ import fcntl
 import os
 import shlex
 import shutil
+import socket
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,13 @@ def test_three_writers_of_a_new_database_say_nothing(project):
     said = [stage.communicate()[1] for stage in stages]
     assert "warning" not in "".join(said) and run_python("import os; assert os.listdir('outbox') == []").returncode == 0
     assert set(Store(f"sqlite:///{project}/mlflow.db").statuses().values()) == {"FINISHED"}
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "mysql+pymysql"])
+def test_a_database_server_that_is_away_is_known_at_once(project, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="refused"):
+        connect(f"{scheme}://u:S/3cret@127.0.0.1:{port}/runs")
+    assert time.monotonic() - began < 10

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shlex
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
 }
+
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_DATABASES = tuple(_PORTS)
+CONNECT_SECONDS = 5.0
 
 
 class Unreachable(Exception):
@@ -93,6 +99,8 @@ def connect(uri: str) -> "MlflowClient":
         if path:
             with file_lock(path):
                 check_database(path)
+        elif uri.startswith(_DATABASES):
+            _knock(uri)
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -107,6 +115,16 @@ def connect(uri: str) -> "MlflowClient":
     except Exception as error:  # each kind of store fails with errors of its own
         why = reason(error)
         raise Unreachable(why.replace("<database_uri>", shlex.quote(uri)) if path else why) from error
+
+
+def _knock(uri: str) -> None:
+    """Raise OSError unless somebody listens where the database server should be; MLflow asks it ten times, for two minutes."""
+    from sqlalchemy.engine import make_url
+
+    address = make_url(uri)
+    if address.host:  # without one, a local socket
+        with socket.create_connection((address.host, address.port or _PORTS[address.get_backend_name()]), timeout=CONNECT_SECONDS):
+            pass
 
 
 def reason(error: BaseException) -> str:
