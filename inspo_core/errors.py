@@ -13,8 +13,8 @@ class InspoError(Exception):
     """
 
     def __init__(self, sentence: str):
-        """What is secret in ``sentence`` is hidden in the error."""
-        super().__init__(redact(sentence))
+        """What is secret in ``sentence`` is hidden in the error; a name with a line break in it makes no second line."""
+        super().__init__(redact(sentence).replace("\n", "\\n"))
 
 
 LONGEST = 200  # characters of what was found that a message repeats

@@ -76,7 +76,7 @@ def sentences(
     """
     found = []
     for one in error.errors():
-        location, message = one["loc"], one["msg"].removeprefix("Value error, ")
+        location, value, message = one["loc"], one["input"], one["msg"].removeprefix("Value error, ")
         if location and location[-1] == "[key]":  # what is wrong is the name of the key itself
             location = location[:-1]
         name = shortened(place(location))
@@ -86,8 +86,9 @@ def sentences(
             found.append(f"{noun} {name} is missing")
         elif not name:
             found.append(message)
-        elif is_secret(location) or isinstance(one["input"], dict | BaseModel):
+        elif is_secret(location) or isinstance(value, BaseModel) or (isinstance(value, dict) and one["type"] == "value_error"):
             found.append(f"{noun} {name}: {message}")
         else:
-            found.append(f"{noun} {name} is {quoted(one['input'])}: {message[:1].lower()}{message[1:]}")
+            what = "a mapping" if isinstance(value, dict) else quoted(value)
+            found.append(f"{noun} {name} is {what}: {message[:1].lower()}{message[1:]}")
     return "; ".join(found)

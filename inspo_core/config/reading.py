@@ -51,7 +51,7 @@ def _read_values(path: Path, led_here: tuple[Path, ...]) -> dict[str, Any]:
         values = parse_yaml(path.read_bytes(), str(path))
     except OSError as error:
         named = f", the base of {led_here[-1]}" if led_here else ""
-        raise InspoError(f"cannot read the parameters {path}{named}: {error.strerror}") from error
+        raise InspoError(f"cannot read the parameters {path}{named}: {error.strerror}; expected a file of YAML") from error
     if not isinstance(values, dict):
         raise InspoError(f"{path} must hold one mapping with the sections {', '.join(Params.model_fields)}")
     if "base" not in values:
