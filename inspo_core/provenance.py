@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import inspo_core
+from inspo_core.errors import InspoError, quoted
 from inspo_core.files import read_json, write_json
 from inspo_core.redaction import redact
 
@@ -81,7 +82,7 @@ def record_runs(ledger: Path, fingerprints: list[str], command: Sequence[str]) -
 
     ``ledger`` holds ``origins``, a list of :func:`origin`, and ``runs``: fingerprint -> place in that list.
     """
-    known = read_json(ledger) if ledger.exists() else {"origins": [], "runs": {}}
+    known = _known(ledger)
     now = origin(command)
     if now not in known["origins"]:
         known["origins"].append(now)
@@ -91,9 +92,25 @@ def record_runs(ledger: Path, fingerprints: list[str], command: Sequence[str]) -
 
 def origins_of(ledger: Path, fingerprints: list[str]) -> list[tuple[dict[str, Any] | None, int]]:
     """The origins of the runs ``fingerprints`` and how many are of each; None for runs of which nothing was noted."""
-    known = read_json(ledger) if ledger.exists() else {"origins": [], "runs": {}}
+    known = _known(ledger)
     places = [known["runs"].get(name) for name in fingerprints]
     return [(None if place is None else known["origins"][place], places.count(place)) for place in dict.fromkeys(places)]
+
+
+def _known(ledger: Path) -> dict[str, Any]:
+    if not ledger.exists():
+        return {"origins": [], "runs": {}}
+    known = read_json(ledger)
+    try:
+        whole = all(isinstance(one, dict) for one in known["origins"])
+        whole = whole and all(type(place) is int and 0 <= place < len(known["origins"]) for place in known["runs"].values())
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InspoError(
+            f"{ledger} is {quoted(known)}, expected a list of origins and the places of runs in it; no result is in it: remove it"
+        )
+    return dict(known)
 
 
 def origin(command: Sequence[str]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def deliver_left(delivery: Delivery) -> list[str]:
 
 
 def _deliver_left(store: str, delivery: Delivery) -> list[str]:
-    files, root = fsspec.core.url_to_fs(store)
+    files, root = fsspec.core.url_to_fs(in_project(store))
     files.invalidate_cache()
     places, left = {}, []
     with tempfile.TemporaryDirectory() as outbox:
