@@ -5,6 +5,7 @@ A pod is a process with a folder of its own; it sees of the others what Kubeflow
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -66,7 +67,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path, shared, mlflow_server, request) -> Cluster:
-    return Cluster(tmp_path, shared, mlflow_server, request.node.name)
+    return Cluster(tmp_path, shared, mlflow_server, re.sub(r"[^\w-]", "-", request.node.name))
 
 
 @pytest.fixture(scope="module")
