@@ -6,7 +6,6 @@ Every try lies at the same path, since MLflow keeps absolute ones, and starts fr
 import contextlib
 import json
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -20,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from inspo_core.files import read_json, write_json
 from tests.campaign.processes import living, of_kind
 from tests.campaign.records import differences, read_records
 from tests.e2e.clone import Clone
@@ -134,11 +134,11 @@ class Bench:
 
     def __init__(self, out: Path):
         self.place, self._states = out / "bench" / "inspo", out / "states"
-        self._file = self._states / "undisturbed.pickle"  # counters and times of this machine, of a folder of our own
+        self._file = self._states / "undisturbed.json"
 
     def prepare(self, command: str) -> None:
         """Make what a try of ``command`` needs and is not there yet."""
-        self._known: dict[str, dict[str, Any]] = pickle.loads(self._file.read_bytes()) if self._file.exists() else {}
+        self._known: dict[str, dict[str, Any]] = read_json(self._file) if self._file.exists() else {}
         if not self._known:
             shutil.rmtree(self._states, ignore_errors=True)
             shutil.rmtree(self.place.parent, ignore_errors=True)
@@ -172,7 +172,7 @@ class Bench:
         for state in then:
             self._save(state)
         self._known[command] = {"seconds": seconds, "outputs": self.outputs(), "records": read_records(self.place / "mlflow.db")}
-        self._file.write_bytes(pickle.dumps(self._known))
+        write_json(self._file, self._known)
 
     def _save(self, state: str) -> None:
         shutil.rmtree(self._states / state, ignore_errors=True)

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 # What says when, where and by whom: times, machines and MLflow's own ids.
 PASSING_TAGS = ("host", "process", "mlflow.parentRunId", "mlflow.user", "mlflow.log-model.history", "mlflow.loggedModelId")
+COUNTED = ("points", "metrics")  # how often each is there
 LEVELS = ("level", "stage", "dataset", "algorithm", "variant", "seed")
 
 
 def read_records(database: Path) -> dict[str, Any]:
-    """What the store at ``database`` says, by name of run, model and registered model; equal for equal experiments."""
+    """What the store at ``database`` says, by name of run, model and registered model, as JSON values; equal for equal experiments."""
     with tempfile.TemporaryDirectory() as place:  # MLflow keeps connections to a file by its name, also when there is another one
         for file in database.parent.glob(f"{database.name}*"):
             shutil.copyfile(file, Path(place) / file.name)
@@ -41,7 +42,7 @@ def _read(client: "MlflowClient") -> dict[str, Any]:
             "parent": names.get(run.data.tags.get("mlflow.parentRunId", ""), ""),
             "tags": {name: value for name, value in run.data.tags.items() if name not in PASSING_TAGS},
             "parameters": dict(run.data.params),
-            "points": Counter(f"{point.key} {point.step} {point.value!r}" for point in history),
+            "points": dict(Counter(f"{point.key} {point.step} {point.value!r}" for point in history)),
             "artifacts": hashes(client, run.info.run_id),
             "datasets": sorted(f"{given.dataset.name} {given.dataset.digest}" for given in inputs.dataset_inputs),
             "models used": sorted(of_models.get(given.model_id, "unknown") for given in inputs.model_inputs),
@@ -55,7 +56,7 @@ def _read(client: "MlflowClient") -> dict[str, Any]:
             "name": model.name,
             "tags": {name: value for name, value in model.tags.items() if not name.startswith("mlflow.")},
             "parameters": dict(model.params),
-            "metrics": Counter(f"{metric.key} {metric.step} {metric.value!r}" for metric in model.metrics or []),
+            "metrics": dict(Counter(f"{metric.key} {metric.step} {metric.value!r}" for metric in model.metrics or [])),
             "files": {path.relative_to(place).as_posix(): digest(path) for path in files},
         })  # fmt: skip
     for registered in client.search_registered_models():
@@ -93,10 +94,10 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     for name in [name for name in expected if name in found]:
         for part, value in expected[name].items():
             other = found[name][part]
-            if isinstance(value, Counter):
-                if lost := value - other:
-                    said.append(f"{name}: {lost.total()} of {value.total()} {part} lost, such as {next(iter(lost))}")
-                if more := other - value:
+            if part in COUNTED:
+                if lost := Counter(value) - Counter(other):
+                    said.append(f"{name}: {lost.total()} of {sum(value.values())} {part} lost, such as {next(iter(lost))}")
+                if more := Counter(other) - Counter(value):
                     said.append(f"{name}: {more.total()} {part} too many, such as {next(iter(more))}")
             elif isinstance(value, dict):
                 keys = sorted(key for key in {*value, *other} if value.get(key) != other.get(key))

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -65,7 +66,8 @@ def run_seeds_here(jobs: Sequence[SeedJob], *_: object, **__: object) -> None:
         raise SeedsFailed("; ".join(f"seed {seed}: {reason}" for seed, reason in reasons.items()), reasons)
 
 
-seeds_here = patch("inspo_core.stages.seeded.run_seeds", run_seeds_here)
+# No process is forked, so none need be made ready: it would keep the standard error of the first try.
+seeds_here = patch.multiple("inspo_core.stages.seeded", run_seeds=run_seeds_here, soft_stop=nullcontext)
 
 
 def make_runs(place: Path) -> None:
