@@ -4,7 +4,7 @@ The hash that it holds of itself is of all that it says, this one hash apart. Fi
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,12 @@ def read_record(folder: Path, stage: str, **fields: type) -> dict[str, Any]:
 
     Raises InspoError if it is not there or not what was written: run ``stage`` again, which writes it.
     """
-    try:
-        record = _record(folder)
-        for field, kind in fields.items():
-            if type(record.get(field)) is not kind:
-                what = f"is {quoted(record[field])}, expected {kind.__name__}" if field in record else "is missing"
-                raise InspoError(f"{folder / RECORD}: {field} {what}")
-    except InspoError as error:
-        raise InspoError(f"{error}; run the {stage} stage again") from error
-    return record
+    return _advised(_record, folder, stage, fields)
 
 
 def check_run(folder: Path, stage: str, **fields: type) -> dict[str, Any]:
     """What ``run.json`` says, after every file of the run was compared with it. Raises InspoError as :func:`read_record` does."""
-    if damaged := damage(folder):
-        raise InspoError(f"{damaged}; run the {stage} stage again")
-    return read_record(folder, stage, **fields)
+    return _advised(_whole, folder, stage, fields)
 
 
 def content_of(record: Mapping[str, Any]) -> str:
@@ -59,9 +49,10 @@ def relabel(folder: Path, labels: Mapping[str, Any]) -> None:
 
 def holds_run(folder: Path, record: Mapping[str, Any]) -> bool:
     """Whether the folder holds, unchanged, the run that ``record`` describes."""
-    if damage(folder):
+    try:
+        found = _whole(folder)
+    except InspoError:
         return False
-    found = _record(folder)
     del found[HASHES]
     return bool(found == json.loads(canonical_json(record)))
 
@@ -69,16 +60,35 @@ def holds_run(folder: Path, record: Mapping[str, Any]) -> bool:
 def damage(folder: Path) -> str | None:
     """What is missing or changed in the folder of a run, in words; None if nothing is."""
     try:
-        hashes = _record(folder)[HASHES]
-        for name in sorted(hashes.keys() - {RECORD}):
-            path = folder / name
-            if not path.is_file():
-                raise InspoError(f"{path} is missing")
-            if file_hash(path) != hashes[name]:
-                raise InspoError(f"{path} is not what was written there, but damaged or changed")
+        _whole(folder)
     except InspoError as error:
         return str(error)
     return None
+
+
+def _advised(read: Callable[[Path], dict[str, Any]], folder: Path, stage: str, fields: Mapping[str, type]) -> dict[str, Any]:
+    """What ``read`` finds, with ``fields``; what is wrong is said with the stage to run."""
+    try:
+        record = read(folder)
+        for field, kind in fields.items():
+            if type(record.get(field)) is not kind:
+                what = f"is {quoted(record[field])}, expected {kind.__name__}" if field in record else "is missing"
+                raise InspoError(f"{folder / RECORD}: {field} {what}")
+    except InspoError as error:
+        raise InspoError(f"{error}; run the {stage} stage again") from error
+    return record
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """What :func:`_record` reads, after every file of the run was compared with it. Raises InspoError, without advice."""
+    record = _record(folder)
+    for name in sorted(record[HASHES].keys() - {RECORD}):
+        path = folder / name
+        if not path.is_file():
+            raise InspoError(f"{path} is missing")
+        if file_hash(path) != record[HASHES][name]:
+            raise InspoError(f"{path} is not what was written there, but damaged or changed")
+    return record
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_relative_addresses_belong_to_the_projects_folder_in_dvcs_copies_too(tmp
 
 
 def test_absolute_addresses_stay(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/of/someone")
-    assert in_project("/store") == in_project("file:///store") == "/store" and in_project("~/store") == "/home/of/someone/store"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert in_project("/store") == in_project("file:///store") == "/store" and in_project("~/store") == f"{tmp_path}/store"
     for address in ("s3://bucket/prefix", "memory://x", "http://u:p@host/x"):
         assert in_project(address) == address

@@ -165,8 +165,8 @@ def run_seeds(
                         tracker.seed_started(job.seed, job.fingerprint, job.parameters, job.work / METRICS, model=job.model)
                     running.append(_start(context, together))
                 wait_for_stop([process.process.sentinel for process in running], STOPPING_SECONDS if stop_requested() else POLL_SECONDS)
-                for process in running:
-                    if stop_requested():
+                if stop_requested():
+                    for process in running:
                         process.process.terminate()
                 for process in list(running):
                     ended = not process.process.is_alive()
